@@ -1,0 +1,25 @@
+//! The mathematics of Meridian: codec, proofs, logs, committees and certificates.
+//!
+//! Nothing in this crate does I/O, waits, reads a clock or talks to a network. Everything that comes from outside is
+//! checked here once and carried on as a type that can only hold checked values.
+
+pub mod certificate;
+pub mod checkpoint;
+pub mod committee;
+pub mod encode;
+pub mod field;
+pub mod hash;
+pub mod header;
+pub mod ids;
+pub mod log;
+pub mod merkle;
+pub mod placement;
+pub mod reconstruct;
+pub mod rlc;
+pub mod row_proof;
+pub mod rs;
+pub mod sampling;
+pub mod shape;
+pub mod signature;
+
+pub use alloy_primitives::{Address, B256, keccak256};
