@@ -1,1 +1,5 @@
-//! x
+//! The programs of Meridian's hosts: gateway, replica and a whole network on a laptop.
+
+pub mod metrics;
+#[cfg(test)]
+mod test_docs;
