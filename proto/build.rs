@@ -12,6 +12,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     compiler.include_source_info(true).include_imports(true).open_files(FILES)?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("meridian.bin"), compiler.encode_file_descriptor_set())?;
-    tonic_prost_build::configure().bytes(".").compile_fds(compiler.file_descriptor_set())?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .codec_path("crate::codec::WireCodec")
+        .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

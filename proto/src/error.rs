@@ -88,6 +88,10 @@ impl ApiError {
     #[must_use]
     pub fn from_status(status: &Status) -> Self {
         let message = truncate(status.message());
+        let source = std::error::Error::source(status);
+        if source.is_some_and(|source| source.is::<crate::codec::ParseError>()) {
+            return Self::new(Reason::AnswerInvalid, message);
+        }
         let info = status.get_details_error_info().filter(|info| info.domain == ERROR_DOMAIN);
         let Some(info) = info else {
             return Self::new(foreign_reason(status), message);

@@ -3,6 +3,7 @@
 //! Nothing outside this crate and the thin service layers sees a protobuf type: requests and answers are converted by
 //! [`convert`], which refuses everything that is missing, unknown, too long or not canonical.
 
+pub mod codec;
 pub mod convert;
 pub mod error;
 

@@ -105,6 +105,7 @@ macro_rules! reasons {
 reasons! {
     Invalid {
         FieldInvalid = "FIELD_INVALID": "A field is missing, has a wrong length or a value that is not allowed; `field` names it.",
+        MessageInvalid = "MESSAGE_INVALID": "The bytes of a message are no protobuf message of its type.",
         FormatUnsupported = "FORMAT_UNSUPPORTED": "The message states a format version that this node does not know.",
         StreamInvalid = "STREAM_INVALID": "The messages of a stream come in a wrong order, or one of them is empty.",
         Refused = "REFUSED": "The request is invalid for a reason that this version has no name for; `peer_reason` has it.",
