@@ -1,6 +1,11 @@
 //! The programs of Meridian's hosts: gateway, replica and a whole network on a laptop.
 
 pub mod clock;
+pub mod config;
+pub mod http;
+pub mod key;
 pub mod metrics;
+pub mod server;
+pub mod telemetry;
 #[cfg(test)]
 mod test_docs;

@@ -1,0 +1,166 @@
+//! Settings that gateways and replicas share.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::documented;
+
+documented! {
+    /// Who a host is and where it keeps things.
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct Node {
+        /// File with the host's secret key, readable by its owner only: `da-node key new`.
+        pub key: PathBuf,
+        /// File with the committee.
+        pub committee: PathBuf,
+        /// Folder of the host's store. Made when it is missing.
+        pub data_dir: PathBuf,
+    }
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Node {
+            key: "/etc/meridian/key".into(),
+            committee: "/etc/meridian/committee.toml".into(),
+            data_dir: "/var/lib/meridian".into(),
+        }
+    }
+}
+
+documented! {
+    /// Where a host answers.
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct Listen {
+        /// Address and port of gRPC. The committee's endpoint of this host must lead here.
+        pub grpc: SocketAddr,
+        /// Address and port of /metrics, /healthz and /status over HTTP.
+        pub http: SocketAddr,
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Listen { grpc: ([0, 0, 0, 0], 7700).into(), http: ([127, 0, 0, 1], 7780).into() }
+    }
+}
+
+documented! {
+    /// Limits of the gRPC server.
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct Server {
+        /// Most connections at a time; more wait to be accepted.
+        pub max_connections: usize,
+        /// Most calls at a time on one connection.
+        pub max_concurrent_streams: u32,
+        /// Bytes of one call that a peer may send ahead of being read.
+        pub stream_window_bytes: u32,
+        /// Bytes of one connection that a peer may send ahead of being read.
+        pub connection_window_bytes: u32,
+        /// Most bytes of a request's headers.
+        pub max_header_bytes: u32,
+        /// Milliseconds between turning NOT_SERVING and taking no more requests, at a stop.
+        pub lame_duck_ms: u64,
+        /// Milliseconds that a stop waits for requests in flight.
+        pub drain_ms: u64,
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Server {
+            max_connections: 1024,
+            max_concurrent_streams: 256,
+            stream_window_bytes: 2 << 20,
+            connection_window_bytes: 8 << 20,
+            max_header_bytes: 16 << 10,
+            lame_duck_ms: 300,
+            drain_ms: 15_000,
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One line of text.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+documented! {
+    /// The log, on standard error.
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct Log {
+        /// "text" or "json". Both carry the trace id of the request.
+        pub format: LogFormat,
+        /// Which lines: a level, or levels by module as in "info,meridian_node::replica=debug".
+        pub filter: String,
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { format: LogFormat::Text, filter: "info".into() }
+    }
+}
+
+documented! {
+    /// OpenTelemetry.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct Telemetry {
+        /// Where traces and metrics go over OTLP gRPC, as in "http://127.0.0.1:4317". Empty: nowhere.
+        pub otlp_endpoint: String,
+        /// Part of the traces that is sent, 0 to 1; the same traces on every host.
+        pub sample_ratio: f64,
+        /// Milliseconds between two exports of metrics.
+        pub metrics_interval_ms: u64,
+    }
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Telemetry { otlp_endpoint: String::new(), sample_ratio: 1.0, metrics_interval_ms: 10_000 }
+    }
+}
+
+/// Checks the sections that every host has.
+///
+/// # Errors
+/// Says which setting is wrong.
+pub fn check(server: &Server, log: &Log, telemetry: &Telemetry) -> Result<(), String> {
+    // RFC 9113 section 6.9.1: a window is at most 2^31 - 1; less than the protocol's own first one gains nothing.
+    let window = |name, value: u32| match value {
+        65_535..=0x7fff_ffff => Ok(()),
+        _ => Err(format!("server.{name} is not between 65535 and 2147483647")),
+    };
+    window("stream_window_bytes", server.stream_window_bytes)?;
+    window("connection_window_bytes", server.connection_window_bytes)?;
+    for (name, value) in [
+        ("max_connections", server.max_connections),
+        ("max_concurrent_streams", usize::try_from(server.max_concurrent_streams).unwrap_or(usize::MAX)),
+        ("max_header_bytes", usize::try_from(server.max_header_bytes).unwrap_or(usize::MAX)),
+    ] {
+        if value == 0 {
+            return Err(format!("server.{name} is 0"));
+        }
+    }
+    if !(0.0..=1.0).contains(&telemetry.sample_ratio) {
+        return Err("telemetry.sample_ratio is not between 0 and 1".into());
+    }
+    if telemetry.metrics_interval_ms == 0 {
+        return Err("telemetry.metrics_interval_ms is 0".into());
+    }
+    tracing_subscriber::EnvFilter::try_new(&log.filter).map_err(|e| format!("log.filter: {e}"))?;
+    Ok(())
+}

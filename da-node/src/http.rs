@@ -1,0 +1,110 @@
+//! What a host shows over HTTP: `/metrics` for Prometheus, `/healthz` and `/status`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use futures::future::BoxFuture;
+use prometheus::{Encoder, Registry, TextEncoder};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// Makes the answer of `/status`.
+pub type StatusSource = Arc<dyn Fn() -> BoxFuture<'static, Value> + Send + Sync>;
+
+/// What the pages are made from.
+#[derive(Clone)]
+pub struct Pages {
+    /// The metrics.
+    pub registry: Registry,
+    /// Whether the host is serving.
+    pub serving: watch::Receiver<bool>,
+    /// The status.
+    pub status: StatusSource,
+}
+
+/// The pages as an axum router.
+pub fn router(pages: Pages) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/status", get(status))
+        .with_state(pages)
+}
+
+/// Answers until `stop` is true or its sender is gone.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(listener: TcpListener, pages: Pages, mut stop: watch::Receiver<bool>) -> Result<()> {
+    let stopped = async move {
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    let server = axum::serve(listener, router(pages)).with_graceful_shutdown(stopped);
+    server.await.context("the http server failed")
+}
+
+async fn metrics(State(pages): State<Pages>) -> Response {
+    let mut text = Vec::new();
+    match TextEncoder::new().encode(&pages.registry.gather(), &mut text) {
+        Ok(()) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "metrics cannot be encoded");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+async fn healthz(State(pages): State<Pages>) -> (StatusCode, &'static str) {
+    if *pages.serving.borrow() {
+        (StatusCode::OK, "serving\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not serving\n")
+    }
+}
+
+async fn status(State(pages): State<Pages>) -> Response {
+    match tokio::time::timeout(Duration::from_secs(5), (pages.status)()).await {
+        Ok(status) => Json(status).into_response(),
+        Err(_) => StatusCode::GATEWAY_TIMEOUT.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn page(router: &Router, path: &str) -> (StatusCode, String) {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn pages_show_health_metrics_and_status() {
+        let registry = Registry::new();
+        registry.register(Box::new(prometheus::IntCounter::new("a_total", "help").unwrap())).unwrap();
+        let (serving, seen) = watch::channel(true);
+        let status: StatusSource = Arc::new(|| Box::pin(async { serde_json::json!({ "epoch": 1 }) }));
+        let router = router(Pages { registry, serving: seen, status });
+
+        assert_eq!(page(&router, "/healthz").await, (StatusCode::OK, "serving\n".into()));
+        assert!(page(&router, "/metrics").await.1.contains("a_total 0"));
+        assert_eq!(page(&router, "/status").await.1, "{\"epoch\":1}");
+        serving.send(false).unwrap();
+        assert_eq!(page(&router, "/healthz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(page(&router, "/else").await.0, StatusCode::NOT_FOUND);
+    }
+}
