@@ -1,1 +1,78 @@
-//! field
+//! GF(2^16) in Leopard's Cantor basis, and its 8-dimensional space (protocol section 2).
+
+use reed_solomon_simd::engine::tables;
+use std::sync::LazyLock;
+
+/// Bytes of a value of GF(2^16)^8.
+pub const VALUE_BYTES: usize = 16;
+
+/// A value of GF(2^16)^8: eight elements, least significant limb first.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Gf128(pub [u16; 8]);
+
+impl Gf128 {
+    /// Reads eight little-endian limbs.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; VALUE_BYTES]) -> Self {
+        Self::from_bits(u128::from_le_bytes(bytes))
+    }
+
+    /// Writes eight little-endian limbs.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; VALUE_BYTES] {
+        self.to_bits().to_le_bytes()
+    }
+
+    /// The value whose limb i is bits 16i to 16i + 15.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "takes the low 16 bits")]
+    pub fn from_bits(bits: u128) -> Self {
+        Self(core::array::from_fn(|limb| (bits >> (16 * limb)) as u16))
+    }
+
+    /// The 128 bits; addition of values is their exclusive or.
+    #[must_use]
+    pub fn to_bits(self) -> u128 {
+        self.0.iter().rev().fold(0, |bits, limb| (bits << 16) | u128::from(*limb))
+    }
+}
+
+/// The product of two elements.
+#[must_use]
+pub fn mul(a: u16, b: u16) -> u16 {
+    if b == 0 {
+        return 0;
+    }
+    let tables = tables::get_exp_log();
+    tables::mul(a, tables.log[usize::from(b)], &tables.exp, &tables.log)
+}
+
+/// Products of the sixteen elements 1 << bit with every low and every high byte of an element.
+type BasisProducts = [[[u16; 256]; 2]; 16];
+
+static BASIS_PRODUCTS: LazyLock<Box<BasisProducts>> = LazyLock::new(|| {
+    let mut products = Box::new([[[0; 256]; 2]; 16]);
+    for (bit, [low, high]) in products.iter_mut().enumerate() {
+        for byte in 0..=u8::MAX {
+            low[usize::from(byte)] = mul(1 << bit, u16::from(byte));
+            high[usize::from(byte)] = mul(1 << bit, u16::from(byte) << 8);
+        }
+    }
+    products
+});
+
+/// The sum over `bit` of the element 1 << bit times `sums[bit]`.
+///
+/// Multiplication is linear over GF(2) in the symbol, so a combination of symbols is this sum over the sums of
+/// coefficients at the symbols that have the bit.
+#[must_use]
+pub fn fold_bits(sums: &[u128; 16]) -> Gf128 {
+    let mut folded = Gf128::from_bits(sums[0]); // 1 << 0 is the one of the field
+    for (sum, [low, high]) in sums.iter().zip(BASIS_PRODUCTS.iter()).skip(1) {
+        let bytes = sum.to_le_bytes();
+        for (limb, pair) in folded.0.iter_mut().zip(bytes.as_chunks::<2>().0) {
+            *limb ^= low[usize::from(pair[0])] ^ high[usize::from(pair[1])];
+        }
+    }
+    folded
+}

@@ -1,1 +1,148 @@
-//! rlc
+//! The random linear combination of a row's symbols, and the vector of all data rows' (protocol section 2).
+
+use crate::{
+    B256,
+    field::{Gf128, VALUE_BYTES, fold_bits},
+    hash::HashProfile,
+    rs,
+    shape::{BLOCK_BYTES, Shape},
+};
+use thiserror::Error;
+
+/// Combinations of the K data rows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RlcVector(Vec<Gf128>);
+
+/// Bytes that are no RLC vector.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum RlcError {
+    /// Not a positive multiple of 16 bytes.
+    #[error("rlc vector of {0} bytes is not a positive multiple of {VALUE_BYTES} bytes")]
+    Bytes(usize),
+}
+
+impl RlcVector {
+    /// Reads values of 16 bytes in order.
+    ///
+    /// # Errors
+    /// The length is zero or no multiple of 16.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, RlcError> {
+        match bytes.as_chunks() {
+            (values @ [_, ..], []) => {
+                Ok(Self(values.iter().map(|value| Gf128::from_bytes(*value)).collect()))
+            }
+            _ => Err(RlcError::Bytes(bytes.len())),
+        }
+    }
+
+    /// Writes values of 16 bytes in order.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.0.iter().flat_map(|value| value.to_bytes()).collect()
+    }
+
+    /// Number of values: K.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no value, which no blob's vector has.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The values in order.
+    #[must_use]
+    pub fn values(&self) -> &[Gf128] {
+        &self.0
+    }
+
+    /// The commitment to all values.
+    #[must_use]
+    pub fn root<H: HashProfile>(&self) -> B256 {
+        H::rlc_root(&self.0)
+    }
+
+    /// Combines every data row of `data`, K rows of W bytes.
+    pub(crate) fn of_rows(combiner: &Combiner, shape: &Shape, data: &[u8]) -> Self {
+        Self(data.chunks_exact(shape.row_bytes()).map(|row| combiner.combine(row)).collect())
+    }
+
+    /// The vector extended to all T rows by the rows' code: each value in a shard of one block.
+    pub(crate) fn extend(&self) -> Result<Vec<Gf128>, reed_solomon_simd::Error> {
+        let mut shards = vec![0; 4 * self.len() * BLOCK_BYTES];
+        for (shard, value) in shards.as_chunks_mut::<BLOCK_BYTES>().0.iter_mut().zip(&self.0) {
+            for (limb, element) in value.0.iter().enumerate() {
+                let [low, high] = element.to_le_bytes();
+                (shard[limb], shard[32 + limb]) = (low, high);
+            }
+        }
+        rs::extend(self.len(), BLOCK_BYTES, &mut shards)?;
+        let unpack = |shard: &[u8; BLOCK_BYTES]| {
+            Gf128(core::array::from_fn(|limb| u16::from_le_bytes([shard[limb], shard[32 + limb]])))
+        };
+        Ok(shards.as_chunks().0.iter().map(unpack).collect())
+    }
+}
+
+/// Sums of every subset of four coefficients, by the mask of those in it.
+type Subsets = [u128; 16];
+
+/// Combines rows with the coefficients of one blob.
+///
+/// A combination is linear over GF(2) in each symbol, so it follows from sixteen sums of coefficients, one for each bit
+/// of a symbol (see [`fold_bits`]). A sum takes four symbols at a time from a table.
+pub(crate) struct Combiner {
+    /// For each four symbols of a row, in order.
+    subsets: Vec<Subsets>,
+}
+
+impl Combiner {
+    /// Prepares W/2 coefficients.
+    pub(crate) fn new(coefficients: &[Gf128]) -> Self {
+        let subsets = |four: &[Gf128; 4]| {
+            let mut sums = [0; 16];
+            for (i, coefficient) in four.iter().enumerate() {
+                let (without, with) = sums[..2 << i].split_at_mut(1 << i);
+                for (with, without) in with.iter_mut().zip(without) {
+                    *with = *without ^ coefficient.to_bits();
+                }
+            }
+            sums
+        };
+        Self { subsets: coefficients.as_chunks().0.iter().map(subsets).collect() }
+    }
+
+    /// The combination of a row of as many blocks as there are coefficients for.
+    pub(crate) fn combine(&self, row: &[u8]) -> Gf128 {
+        let mut sums = [0_u128; 16];
+        let blocks = row.as_chunks::<BLOCK_BYTES>().0.iter().zip(self.subsets.as_chunks::<8>().0);
+        for (block, subsets) in blocks {
+            let (low, high) = block.split_at(BLOCK_BYTES / 2);
+            let (low_sums, high_sums) = sums.split_at_mut(8);
+            for (bytes, sums) in [(low, low_sums), (high, high_sums)] {
+                for (eight, pair) in bytes.as_chunks::<8>().0.iter().zip(subsets.as_chunks::<2>().0) {
+                    let masks = transpose(u64::from_le_bytes(*eight)).to_le_bytes();
+                    for (sum, mask) in sums.iter_mut().zip(masks) {
+                        *sum ^= pair[0][usize::from(mask & 15)] ^ pair[1][usize::from(mask >> 4)];
+                    }
+                }
+            }
+        }
+        fold_bits(&sums)
+    }
+}
+
+/// Transposes a matrix of 8 by 8 bits: bit i of byte j becomes bit j of byte i.
+fn transpose(matrix: u64) -> u64 {
+    let mut m = matrix;
+    for (shift, mask) in
+        [(7, 0x00AA_00AA_00AA_00AA), (14, 0x0000_CCCC_0000_CCCC), (28, 0x0000_0000_F0F0_F0F0)]
+    {
+        let swapped = (m ^ (m >> shift)) & mask;
+        m ^= swapped ^ (swapped << shift);
+    }
+    m
+}
