@@ -218,3 +218,97 @@ pub fn encode<H: HashProfile>(payload: &[u8], kzg_root: B256) -> Result<EncodedB
     encoder.push(payload)?;
     encoder.finish(kzg_root)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        shape::MAX_PAYLOAD,
+        twin::{self, Field},
+    };
+    use proptest::{collection::vec, prelude::*};
+    use std::sync::LazyLock;
+
+    static TWIN: LazyLock<Field> = LazyLock::new(Field::new);
+
+    /// The blob by the slow twin: rows, leaves, RLC vector, header.
+    fn slow(payload: &[u8], kzg_root: B256) -> (Vec<Vec<u8>>, BlobHeader) {
+        let length = PayloadLength::try_from(payload.len() as u64).unwrap();
+        let shape = Shape::of(length);
+        let mut data = payload.to_vec();
+        data.resize(shape.data_bytes(), 0);
+        let data: Vec<Vec<u8>> = data.chunks(shape.row_bytes()).map(<[u8]>::to_vec).collect();
+        let rows = TWIN.extend(&data);
+        let row_root = twin::root(&rows.iter().map(|row| twin::leaf(row)).collect::<Vec<_>>());
+        let coefficients = twin::coefficients(&row_root, &shape);
+        let values: Vec<_> = data.iter().map(|row| TWIN.combine(row, &coefficients)).collect();
+        (rows, BlobHeader { length, row_root, rlc_root: twin::rlc_root(&values), kzg_root })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn encoding_is_that_of_the_twin(payload in vec(any::<u8>(), 1..3000), kzg_root: [u8; 32]) {
+            let blob = encode::<Blake3>(&payload, kzg_root.into()).unwrap();
+            let (rows, header) = slow(&payload, kzg_root.into());
+            prop_assert_eq!(blob.header(), &header);
+            prop_assert_eq!(blob.id(), header.id());
+            prop_assert_eq!(blob.payload(), payload);
+            prop_assert_eq!(blob.rows(blob.shape().all()), rows.concat());
+            for (index, row) in blob.shape().all().indices().zip(&rows) {
+                prop_assert_eq!(blob.row(index), row);
+                prop_assert_eq!(blob.leaves(RowRange::of_row(index)), [twin::leaf(row)]);
+            }
+        }
+
+        #[test]
+        fn pieces_do_not_show(payload in vec(any::<u8>(), 1..70_000), cuts in vec(any::<prop::sample::Index>(), 0..9)) {
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(payload.len())).collect();
+            cuts.extend([0, payload.len()]);
+            cuts.sort_unstable();
+            let mut encoder = StreamEncoder::<Blake3>::new((payload.len() as u64).try_into().unwrap());
+            for cut in cuts.windows(2) {
+                prop_assert_eq!(encoder.remaining(), (payload.len() - cut[0]) as u64);
+                encoder.push(&payload[cut[0]..cut[1]]).unwrap();
+            }
+            let whole = encode::<Blake3>(&payload, B256::ZERO).unwrap();
+            prop_assert_eq!(encoder.finish(B256::ZERO).unwrap().id(), whole.id());
+        }
+    }
+
+    #[test]
+    fn streams_have_the_announced_length() {
+        let mut encoder = StreamEncoder::<Blake3>::new(100.try_into().unwrap());
+        assert_eq!(encoder.push(&[1; 101]), Err(EncodeError::Excess { announced: 100 }));
+        encoder.push(&[1; 99]).unwrap();
+        assert_eq!(encoder.push(&[1; 2]), Err(EncodeError::Excess { announced: 100 }));
+        assert_eq!(encoder.remaining(), 1);
+        encoder.push(&[1]).unwrap();
+        encoder.push(&[]).unwrap();
+        assert_eq!(encoder.push(&[1]), Err(EncodeError::Excess { announced: 100 }));
+        let blob = encoder.finish(B256::ZERO).unwrap();
+        assert_eq!(blob.id(), encode::<Blake3>(&[1; 100], B256::ZERO).unwrap().id());
+
+        let mut encoder = StreamEncoder::<Blake3>::new(100.try_into().unwrap());
+        encoder.push(&[1; 99]).unwrap();
+        assert_eq!(encoder.finish(B256::ZERO).err(), Some(EncodeError::Short { missing: 1 }));
+    }
+
+    #[test]
+    fn payloads_have_bounds() {
+        let refused = |payload: &[u8]| encode::<Blake3>(payload, B256::ZERO).err();
+        assert_eq!(refused(&[]), Some(LengthError::Empty.into()));
+        let long = usize::try_from(MAX_PAYLOAD + 1).unwrap();
+        assert_eq!(refused(&vec![0; long]), Some(LengthError::TooLong(MAX_PAYLOAD + 1).into()));
+    }
+
+    #[test]
+    fn rows_share_one_buffer() {
+        let blob = encode::<Blake3>(&[7; 5000], B256::ZERO).unwrap();
+        let all = blob.rows(blob.shape().all());
+        let row = blob.row(RowIndex(3));
+        assert_eq!(row.as_ptr(), all[3 * blob.shape().row_bytes()..].as_ptr());
+        assert_eq!(blob.payload().as_ptr(), all.as_ptr());
+    }
+}

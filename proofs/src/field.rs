@@ -76,3 +76,45 @@ pub fn fold_bits(sums: &[u128; 16]) -> Gf128 {
     }
     folded
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::twin::Field;
+    use proptest::prelude::*;
+
+    static TWIN: LazyLock<Field> = LazyLock::new(Field::new);
+
+    proptest! {
+        #[test]
+        fn products_are_those_of_the_cantor_basis(a: u16, b: u16) {
+            prop_assert_eq!(mul(a, b), TWIN.mul(a, b));
+        }
+
+        #[test]
+        fn folding_multiplies_each_sum_by_its_bit(sums: [u128; 16]) {
+            let mut want = [0; 8];
+            for (bit, sum) in sums.iter().enumerate() {
+                for (limb, want) in Gf128::from_bits(*sum).0.iter().zip(&mut want) {
+                    *want ^= TWIN.mul(1 << bit, *limb);
+                }
+            }
+            prop_assert_eq!(fold_bits(&sums).0, want);
+        }
+
+        #[test]
+        fn values_are_little_endian_limbs(limbs: [u16; 8]) {
+            let bytes = Gf128(limbs).to_bytes();
+            prop_assert_eq!(bytes.to_vec(), limbs.iter().flat_map(|limb| limb.to_le_bytes()).collect::<Vec<_>>());
+            prop_assert_eq!(Gf128::from_bytes(bytes).0, limbs);
+        }
+    }
+
+    #[test]
+    fn zero_and_one_are_what_they_are() {
+        for x in [0, 1, 2, 0x8000, u16::MAX] {
+            assert_eq!((mul(x, 0), mul(0, x), mul(x, 1), mul(1, x)), (0, 0, x, x));
+            assert_eq!(mul(x, TWIN.inverse(x)), u16::from(x != 0));
+        }
+    }
+}

@@ -21,5 +21,7 @@ pub mod rs;
 pub mod sampling;
 pub mod shape;
 pub mod signature;
+#[cfg(test)]
+mod twin;
 
 pub use alloy_primitives::{Address, B256, keccak256};

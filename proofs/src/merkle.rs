@@ -242,3 +242,134 @@ fn siblings(levels: &[Level], range: RowRange) -> Vec<B256> {
     }
     siblings
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{hash::Blake3, shape::Shape, twin};
+    use merkle_light::{hash::Algorithm, merkle::MerkleTree};
+    use proptest::prelude::*;
+
+    /// The row tree's hash for `merkle_light`, which hashes leaves once more; leaves are compared as they are.
+    #[derive(Clone, Default)]
+    struct Peer;
+    impl std::hash::Hasher for Peer {
+        fn finish(&self) -> u64 {
+            0
+        }
+        fn write(&mut self, _: &[u8]) {}
+    }
+    impl Algorithm<[u8; 32]> for Peer {
+        fn hash(&mut self) -> [u8; 32] {
+            [0; 32]
+        }
+        fn leaf(&mut self, leaf: [u8; 32]) -> [u8; 32] {
+            leaf
+        }
+        fn node(&mut self, left: [u8; 32], right: [u8; 32]) -> [u8; 32] {
+            twin::node(&left.into(), &right.into()).0
+        }
+    }
+
+    fn leaves(log: u32) -> Vec<B256> {
+        (0..1_u32 << log).map(|i| twin::leaf(&i.to_be_bytes())).collect()
+    }
+
+    fn shape(log: u32) -> Shape {
+        Shape::custom(1 << (log - 2), 3 << (log - 2), 64).unwrap()
+    }
+
+    /// A tree of 4 to 64 leaves, a range of it and a range of that.
+    fn nested() -> impl Strategy<Value = (u32, RowRange, RowRange)> {
+        (2_u32..7, any::<[prop::sample::Index; 4]>()).prop_map(|(log, [a, b, c, d])| {
+            let within = |start: u32, end: u32, a: prop::sample::Index, b: prop::sample::Index| {
+                let size = (end - start) as usize;
+                let first = a.index(size);
+                let count = 1 + b.index(size - first);
+                let (first, count) = (u32::try_from(first).unwrap(), u32::try_from(count).unwrap());
+                shape(log).range(start + first, count).unwrap()
+            };
+            let outer = within(0, 1 << log, a, b);
+            (log, outer, within(outer.start(), outer.end(), c, d))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_prove_themselves_and_what_is_inside((log, outer, inner) in nested()) {
+            let all = leaves(log);
+            let tree = RowTree::build::<Blake3>(all.clone());
+            prop_assert_eq!(tree.root(), twin::root(&all));
+            let proof = tree.prove_range(outer);
+            prop_assert_eq!(&proof.0, &twin::range_proof(&all, wide(outer.start()), wide(outer.end())));
+            prop_assert_eq!(proof.0.len(), range_proof_len(all.len(), outer));
+
+            let partial =
+                PartialTree::new::<Blake3>(all.len(), outer, tree.leaves(outer).to_vec(), &proof).unwrap();
+            prop_assert_eq!(partial.root(), tree.root());
+            prop_assert_eq!(partial.prove_range(inner), Some(tree.prove_range(inner)));
+            for row in shape(log).all().indices() {
+                let proof = outer.contains(row).then(|| tree.prove_row(row));
+                prop_assert_eq!(partial.prove_row(row), proof);
+            }
+            if inner != outer {
+                let held = PartialTree::new::<Blake3>(
+                    all.len(), inner, tree.leaves(inner).to_vec(), &tree.prove_range(inner)).unwrap();
+                prop_assert_eq!(held.prove_range(outer), None);
+            }
+        }
+
+        #[test]
+        fn every_hash_and_place_counts((log, range, other) in nested(), byte in 0_usize..32, bit in 0_u32..8) {
+            let all = leaves(log);
+            let tree = RowTree::build::<Blake3>(all.clone());
+            let (held, proof) = (tree.leaves(range).to_vec(), tree.prove_range(range));
+            let root = |range, leaves, proof: &RangeProof| {
+                PartialTree::new::<Blake3>(all.len(), range, leaves, proof).map(|tree| tree.root())
+            };
+            for i in 0..held.len() {
+                let mut held = held.clone();
+                held[i].0[byte] ^= 1_u8 << bit;
+                prop_assert_ne!(root(range, held, &proof).unwrap(), tree.root());
+            }
+            for i in 0..proof.0.len() {
+                let mut proof = proof.clone();
+                proof.0[i].0[byte] ^= 1_u8 << bit;
+                prop_assert_ne!(root(range, held.clone(), &proof).unwrap(), tree.root());
+            }
+            let mut longer = proof.clone();
+            longer.0.push(B256::ZERO);
+            let want = proof.0.len();
+            let siblings = |got| Err(ProofError::Siblings { got, want });
+            prop_assert_eq!(root(range, held.clone(), &longer), siblings(want + 1));
+            if !proof.0.is_empty() {
+                let shorter = RangeProof(proof.0[1..].to_vec());
+                prop_assert_eq!(root(range, held.clone(), &shorter), siblings(want - 1));
+            }
+            let more = [held.as_slice(), &[B256::ZERO]].concat();
+            let leaves = ProofError::Leaves { got: held.len() + 1, want: held.len() };
+            prop_assert_eq!(root(range, more, &proof), Err(leaves));
+            if other != range {
+                prop_assert_ne!(root(other, held, &proof), Ok(tree.root()));
+            }
+        }
+    }
+
+    #[test]
+    fn the_tree_is_that_of_a_library() {
+        for log in 2..9 {
+            let leaves = leaves(log);
+            let peer: MerkleTree<[u8; 32], Peer> = MerkleTree::new(leaves.iter().map(|leaf| leaf.0));
+            assert_eq!(RowTree::build::<Blake3>(leaves).root().0, peer.root());
+        }
+    }
+
+    #[test]
+    fn trees_that_no_shape_has_are_refused() {
+        let range = shape(4).range(3, 2).unwrap();
+        for total in [0, 1, 2, 4, 6, 15, 17] {
+            let built = PartialTree::new::<Blake3>(total, range, vec![B256::ZERO; 2], &RangeProof(vec![]));
+            assert!(matches!(built, Err(ProofError::Outside { .. })));
+        }
+    }
+}

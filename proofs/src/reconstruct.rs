@@ -157,3 +157,125 @@ impl<H: HashProfile> RowSet<H> {
         Ok(rs::recover(&shape, &rows)?.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        row_proof::tests::{blob, commit, context},
+        shape::{RowIndex, RowRange},
+    };
+    use proptest::{collection::vec, prelude::*, sample::subsequence};
+
+    fn checked(context: &BlobContext, blob: &EncodedBlob, range: RowRange) -> VerifiedRange {
+        context.check_range(range, blob.rows(range), &blob.range_proof(range)).unwrap()
+    }
+
+    fn set(context: &Arc<BlobContext>, blob: &EncodedBlob, rows: impl IntoIterator<Item = usize>) -> RowSet {
+        let mut set = RowSet::new(context.clone());
+        for row in rows {
+            let row = RowIndex(u32::try_from(row).unwrap());
+            set.insert(checked(context, blob, RowRange::of_row(row))).unwrap();
+        }
+        set
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn any_k_rows_give_payload_and_blob(
+            (payload, kept) in vec(any::<u8>(), 1..40_000).prop_flat_map(|payload| {
+                let k = if payload.len() <= 16 << 10 { 16 } else { 64 };
+                (Just(payload), subsequence((0..4 * k).collect::<Vec<_>>(), k))
+            })
+        ) {
+            let blob = blob(&payload);
+            let context = Arc::new(context(&blob));
+            let (last, fewer) = kept.split_last().unwrap();
+
+            let mut rows = set(&context, &blob, fewer.iter().copied());
+            let (have, need) = (fewer.len(), kept.len());
+            prop_assert_eq!((rows.distinct_rows(), rows.missing_for_decode(), rows.is_decodable()), (have, 1, false));
+            prop_assert_eq!(rows.payload(), Err(DecodeError::NotEnough { have, need }));
+            prop_assert!(rows.rebuild().is_err());
+
+            let last = RowIndex(u32::try_from(*last).unwrap());
+            rows.insert(checked(&context, &blob, RowRange::of_row(last))).unwrap();
+            prop_assert!(rows.is_decodable());
+            prop_assert_eq!(rows.payload().unwrap(), payload);
+            let Rebuilt::Consistent(rebuilt) = rows.rebuild().unwrap() else { panic!("consistent") };
+            let all = blob.shape().all();
+            prop_assert_eq!((rebuilt.id(), rebuilt.rlc()), (blob.id(), blob.rlc()));
+            prop_assert_eq!(rebuilt.rows(all), blob.rows(all));
+            prop_assert_eq!(rebuilt.row_proof(last), blob.row_proof(last));
+        }
+    }
+
+    #[test]
+    fn rows_count_once() {
+        let blob = blob(&[4; 900]);
+        let context = Arc::new(context(&blob));
+        let mut rows = set(&context, &blob, [3; 40]);
+        assert_eq!((rows.distinct_rows(), rows.missing_for_decode()), (1, 15));
+        rows.insert(checked(&context, &blob, blob.shape().range(2, 4).unwrap())).unwrap();
+        rows.insert(checked(&context, &blob, blob.shape().range(4, 4).unwrap())).unwrap();
+        assert_eq!(rows.distinct_rows(), 6);
+        rows.insert(checked(&context, &blob, blob.shape().range(2, 6).unwrap())).unwrap();
+        assert_eq!((rows.distinct_rows(), rows.into_ranges().len()), (6, 3));
+    }
+
+    #[test]
+    fn rows_of_another_blob_are_refused() {
+        let (ours, other) = (blob(&[1; 900]), blob(&[2; 900]));
+        let mut rows = RowSet::new(Arc::new(context(&ours)));
+        let range = other.shape().data();
+        assert_eq!(rows.insert(checked(&context(&other), &other, range)), Err(OtherBlob(other.id())));
+        assert_eq!(rows.distinct_rows(), 0);
+    }
+
+    #[test]
+    fn data_rows_in_one_piece_are_not_copied() {
+        let blob = blob(&[6; 900]);
+        let context = Arc::new(context(&blob));
+        for range in [blob.shape().data(), blob.shape().all()] {
+            let mut rows = RowSet::new(context.clone());
+            rows.insert(checked(&context, &blob, blob.shape().range(40, 9).unwrap())).unwrap();
+            rows.insert(checked(&context, &blob, range)).unwrap();
+            let payload = rows.payload().unwrap();
+            assert_eq!((payload.as_ptr(), payload.len()), (blob.payload().as_ptr(), 900));
+        }
+    }
+
+    #[test]
+    fn padding_that_is_not_zero_is_malformed() {
+        for byte in [900, 901, 1023] {
+            let honest = blob(&[8; 900]);
+            let shape = honest.shape();
+            let mut rows = vec![0; shape.total_bytes()];
+            rows[..shape.data_bytes()].copy_from_slice(&honest.rows(shape.data()));
+            rows[byte] = 1;
+            rs::extend(shape.data_rows(), shape.row_bytes(), &mut rows).unwrap();
+            let malformed = commit(900, rows);
+            let context = Arc::new(context(&malformed));
+            for kept in [0..16, 20..36] {
+                let rows = set(&context, &malformed, kept);
+                assert_eq!(rows.payload(), Err(DecodeError::Malformed));
+                assert!(matches!(rows.rebuild(), Ok(Rebuilt::Consistent(_))));
+            }
+        }
+    }
+
+    #[test]
+    fn rows_that_are_no_code_word_are_inconsistent() {
+        let honest = blob(&[8; 900]);
+        let mut rows = honest.rows(honest.shape().all()).to_vec();
+        let last = rows.len() - 1;
+        rows[last] ^= 1;
+        let cheat = commit(900, rows);
+        let context = Arc::new(context(&cheat));
+        for kept in [0..16, 40..56] {
+            assert!(matches!(set(&context, &cheat, kept).rebuild(), Ok(Rebuilt::Inconsistent)));
+        }
+    }
+}

@@ -146,3 +146,64 @@ fn transpose(matrix: u64) -> u64 {
     }
     m
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        hash::Blake3,
+        twin::{self, Field},
+    };
+    use proptest::{collection::vec, prelude::*};
+    use std::sync::LazyLock;
+
+    static TWIN: LazyLock<Field> = LazyLock::new(Field::new);
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn combinations_are_sums_of_products(
+            (row, coefficients) in (1_usize..6).prop_flat_map(|blocks| {
+                (vec(any::<u8>(), 64 * blocks), vec(any::<[u16; 8]>(), 32 * blocks))
+            })
+        ) {
+            let combiner = Combiner::new(&coefficients.iter().copied().map(Gf128).collect::<Vec<_>>());
+            prop_assert_eq!(combiner.combine(&row).0, TWIN.combine(&row, &coefficients));
+        }
+
+        #[test]
+        fn transposing_moves_every_bit(matrix: u64) {
+            let transposed = transpose(matrix);
+            for (i, j) in (0..8).flat_map(|i| (0..8).map(move |j| (i, j))) {
+                prop_assert_eq!(matrix >> (8 * j + i) & 1, transposed >> (8 * i + j) & 1);
+            }
+        }
+
+        #[test]
+        fn coefficients_are_the_stream_in_order(root: [u8; 32], blocks in 1_u32..40) {
+            let (root, shape) = (B256::from(root), Shape::custom(16, 48, 64 * blocks).unwrap());
+            let fast: Vec<_> = Blake3::coefficients(&root, &shape).iter().map(|value| value.0).collect();
+            prop_assert_eq!(fast, twin::coefficients(&root, &shape));
+        }
+
+        #[test]
+        fn vectors_extend_by_the_code_of_rows(values in (0_u32..5).prop_flat_map(|log| {
+            vec(any::<[u16; 8]>(), 1 << log)
+        })) {
+            let vector = RlcVector(values.iter().copied().map(Gf128).collect());
+            let extended: Vec<_> = vector.extend().unwrap().iter().map(|value| value.0).collect();
+            prop_assert_eq!(extended, TWIN.extend_values(&values));
+            prop_assert_eq!(vector.root::<Blake3>(), twin::rlc_root(&values));
+            prop_assert_eq!(RlcVector::from_bytes(&vector.to_bytes()), Ok(vector));
+        }
+    }
+
+    #[test]
+    fn vectors_are_whole_values() {
+        for bytes in [0, 1, 15, 17, 31, 33] {
+            assert_eq!(RlcVector::from_bytes(&vec![0; bytes]), Err(RlcError::Bytes(bytes)));
+        }
+        assert_eq!(RlcVector::from_bytes(&[0; 32]).map(|vector| vector.len()), Ok(2));
+    }
+}

@@ -82,3 +82,75 @@ pub(crate) fn recover(shape: &Shape, rows: &[Option<&[u8]>]) -> Result<Vec<u8>, 
     }
     Ok(data)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::twin::Field;
+    use proptest::{collection::vec, prelude::*, sample::subsequence};
+    use std::sync::LazyLock;
+
+    static TWIN: LazyLock<Field> = LazyLock::new(Field::new);
+
+    fn extended(data: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        let row_bytes = data[0].len();
+        let mut rows = data.concat();
+        rows.resize(4 * rows.len(), 0);
+        extend(data.len(), row_bytes, &mut rows).unwrap();
+        rows.chunks_exact(row_bytes).map(<[u8]>::to_vec).collect()
+    }
+
+    /// Data rows of a shape: K in {1, 2, 4, 8, 16}, one block to two stripes and a half.
+    fn data(widest: usize) -> impl Strategy<Value = Vec<Vec<u8>>> {
+        (0_u32..5, 1..=widest).prop_flat_map(|(log, blocks)| vec(vec(any::<u8>(), 64 * blocks), 1 << log))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn parity_is_the_interpolation_through_data_and_zeros(data in data(2)) {
+            prop_assert_eq!(extended(&data), TWIN.extend(&data));
+        }
+
+        #[test]
+        fn stripes_do_not_show(data in data(20)) {
+            let by_stripes = extended(&data);
+            for block in 0..data[0].len() / 64 {
+                let column: Vec<Vec<u8>> = data.iter().map(|row| row[64 * block..][..64].to_vec()).collect();
+                for (row, part) in by_stripes.iter().zip(extended(&column)) {
+                    prop_assert_eq!(&row[64 * block..][..64], part);
+                }
+            }
+        }
+
+        #[test]
+        fn any_k_rows_recover_the_data(
+            (data, kept) in data(40).prop_flat_map(|data| {
+                let k = data.len();
+                (Just(data), subsequence((0..4 * k).collect::<Vec<_>>(), k..=4 * k))
+            })
+        ) {
+            let rows = extended(&data);
+            let shape = Shape::custom(
+                u32::try_from(data.len()).unwrap(),
+                u32::try_from(3 * data.len()).unwrap(),
+                u32::try_from(data[0].len()).unwrap(),
+            ).unwrap();
+            let mut known = vec![None; rows.len()];
+            for i in kept {
+                known[i] = Some(rows[i].as_slice());
+            }
+            prop_assert_eq!(recover(&shape, &known).unwrap(), data.concat());
+        }
+    }
+
+    #[test]
+    fn too_few_rows_are_refused() {
+        let shape = Shape::custom(4, 12, 64).unwrap();
+        let row = [0; 64];
+        let mut rows = vec![None; 16];
+        rows[3..6].fill(Some(row.as_slice()));
+        assert!(recover(&shape, &rows).is_err());
+    }
+}
