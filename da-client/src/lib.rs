@@ -1,1 +1,4 @@
-//! x
+//! The client library of Meridian: everything that a reader or submitter does.
+
+pub mod rpc;
+pub mod trace;

@@ -6,7 +6,27 @@
 use bytes::Bytes;
 use meridian_proofs::{Address, B256};
 
+use crate::MAX_CHUNK;
 use crate::error::{ApiError, Reason};
+
+mod committee;
+mod gateway;
+mod log;
+mod replica;
+mod rows;
+mod types;
+
+pub use gateway::{GatewayStatus, GetCertificate, PutPart, PutStart, SeatHealth};
+pub use log::{
+    ConsistencyProof, GetConsistencyProof, GetEntries, GetInclusionProof, InclusionProof, LogItem,
+};
+pub use replica::{
+    CosignAnswer, CosignRequest, DisperseOutcome, DispersePart, DisperseStart, RangeStart, ReplicaStatus,
+};
+pub use rows::{Candidate, EntryRef, GetRows, GetSamples, Lookup, LookupKey, RowsPart, Sample};
+
+/// Most bytes of a text that people read.
+const MAX_TEXT: usize = 512;
 
 /// A message that is not what the protocol allows.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -47,12 +67,12 @@ pub enum WireProblem {
 
 impl WireError {
     /// A field that is refused for a reason of its own.
-    pub fn refused(field: &'static str, reason: Reason, message: impl Into<String>) -> Self {
+    pub(crate) fn refused(field: &'static str, reason: Reason, message: impl Into<String>) -> Self {
         Self { field, problem: WireProblem::Refused(reason, message.into()) }
     }
 
     /// A field with a value that is not allowed.
-    pub fn value(field: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn value(field: &'static str, message: impl Into<String>) -> Self {
         Self::refused(field, Reason::FieldInvalid, message)
     }
 
@@ -87,42 +107,65 @@ impl From<WireError> for tonic::Status {
 }
 
 /// A field of exactly `N` bytes.
-pub fn array<const N: usize>(field: &'static str, bytes: &[u8]) -> Result<[u8; N], WireError> {
+pub(crate) fn array<const N: usize>(field: &'static str, bytes: &[u8]) -> Result<[u8; N], WireError> {
     let problem = WireProblem::Length { expected: N, found: bytes.len() };
     bytes.try_into().map_err(|_| WireError { field, problem })
 }
 
 /// A field of 32 bytes.
-pub fn hash<T: From<[u8; 32]>>(field: &'static str, bytes: &[u8]) -> Result<T, WireError> {
+pub(crate) fn hash<T: From<[u8; 32]>>(field: &'static str, bytes: &[u8]) -> Result<T, WireError> {
     array::<32>(field, bytes).map(T::from)
 }
 
 /// A list of fields of 32 bytes, at most `limit` of them.
-pub fn hashes(field: &'static str, list: &[Bytes], limit: usize) -> Result<Vec<B256>, WireError> {
+pub(crate) fn hashes(field: &'static str, list: &[Bytes], limit: usize) -> Result<Vec<B256>, WireError> {
     at_most(field, list.len(), limit)?;
     list.iter().map(|bytes| hash(field, bytes)).collect()
 }
 
 /// A field of 20 bytes.
-pub fn address(field: &'static str, bytes: &[u8]) -> Result<Address, WireError> {
+pub(crate) fn address(field: &'static str, bytes: &[u8]) -> Result<Address, WireError> {
     array::<20>(field, bytes).map(Address::from)
 }
 
 /// A list or text of at most `limit` items.
-pub fn at_most(field: &'static str, found: usize, limit: usize) -> Result<(), WireError> {
+pub(crate) fn at_most(field: &'static str, found: usize, limit: usize) -> Result<(), WireError> {
     if found > limit {
         return Err(WireError { field, problem: WireProblem::TooMany { limit, found } });
     }
     Ok(())
 }
 
+/// Bytes of a stream: some, and no more than fit one message.
+pub(crate) fn chunk(field: &'static str, bytes: Bytes) -> Result<Bytes, WireError> {
+    if bytes.is_empty() {
+        return Err(WireError::refused(field, Reason::StreamInvalid, "is empty"));
+    }
+    if bytes.len() > MAX_CHUNK {
+        let text = format!("is {} bytes, the limit is {MAX_CHUNK}", bytes.len());
+        return Err(WireError::refused(field, Reason::MessageTooLarge, text));
+    }
+    Ok(bytes)
+}
+
+/// A text that people read.
+pub(crate) fn text(field: &'static str, text: String) -> Result<String, WireError> {
+    at_most(field, text.len(), MAX_TEXT).map(|()| text)
+}
+
+/// A text that is short enough for the wire.
+pub(crate) fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MAX_TEXT));
+    text
+}
+
 /// A message or choice that must be there.
-pub fn required<T>(field: &'static str, value: Option<T>) -> Result<T, WireError> {
+pub(crate) fn required<T>(field: &'static str, value: Option<T>) -> Result<T, WireError> {
     value.ok_or(WireError { field, problem: WireProblem::Missing })
 }
 
 /// A format version that this code speaks.
-pub fn format_version(field: &'static str, found: u32) -> Result<(), WireError> {
+pub(crate) fn format_version(field: &'static str, found: u32) -> Result<(), WireError> {
     if found != crate::FORMAT_VERSION {
         let text = format!("version {found} is unknown, this node speaks version {}", crate::FORMAT_VERSION);
         return Err(WireError::refused(field, Reason::FormatUnsupported, text));
@@ -131,6 +174,6 @@ pub fn format_version(field: &'static str, found: u32) -> Result<(), WireError> 
 }
 
 /// 32 bytes for the wire.
-pub fn bytes(value: impl AsRef<[u8]>) -> Bytes {
+pub(crate) fn bytes(value: impl AsRef<[u8]>) -> Bytes {
     Bytes::copy_from_slice(value.as_ref())
 }

@@ -54,7 +54,7 @@ pub const MAX_LOG_PROOF: usize = 65;
 pub const MAX_ROWS: u32 = 4 * 8192;
 
 /// Most cosignatures of one checkpoint, and most seats of a committee.
-pub const MAX_SEATS: usize = 4096;
+pub const MAX_SEATS: usize = meridian_proofs::certificate::MAX_COSIGNATURES;
 
-/// Most logs in one listing, and most gateways of a committee.
+/// Most logs in one listing. A node keeps those of gateways of past epochs, too.
 pub const MAX_LOGS: usize = 1024;

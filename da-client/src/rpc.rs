@@ -1,0 +1,159 @@
+//! Calls to gateways and replicas: domain types in, domain types out.
+//!
+//! Every answer is converted by `meridian_proto::convert` and bounded by what was asked for. Signatures and proofs in
+//! answers remain to be checked: the functions here do not know whom to trust.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use meridian_proto::error::{ApiError, Reason};
+use meridian_proto::{MAX_CHUNK, WireError};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status};
+
+use crate::trace;
+
+mod gateway;
+mod log;
+mod replica;
+
+pub use gateway::GatewayRpc;
+pub use log::LogRpc;
+pub use meridian_proto::convert::{CosignAnswer, DisperseOutcome};
+pub use replica::{ReplicaRpc, Upload};
+
+/// Time to open a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Silence on a connection with calls in flight after which the other side is asked for a sign of life.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Time for that sign of life.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes in flight to us on one stream.
+const STREAM_WINDOW: u32 = 8 << 20;
+
+/// Bytes in flight to us on one connection.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// Time for a call that was given none.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Bytes in one message of an upload: less than the limit, so that encoding and sending overlap.
+const UPLOAD_CHUNK: usize = 256 << 10;
+
+const _: () = assert!(UPLOAD_CHUNK <= MAX_CHUNK);
+
+/// Connections to the members of the network, one for each endpoint, opened when they are needed.
+///
+/// Clones share their connections. A connection that breaks is opened again by the next call.
+#[derive(Clone, Debug, Default)]
+pub struct Channels {
+    open: Arc<Mutex<HashMap<String, Channel>>>,
+}
+
+impl Channels {
+    /// No connection yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Calls to the replica at an endpoint, `http://HOST:PORT`.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::FieldInvalid`] when that is no endpoint. Nothing is connected here.
+    pub fn replica(&self, endpoint: &str) -> Result<ReplicaRpc, ApiError> {
+        self.channel(endpoint).map(ReplicaRpc::new)
+    }
+
+    /// Calls to the gateway at an endpoint, `http://HOST:PORT`.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::FieldInvalid`] when that is no endpoint. Nothing is connected here.
+    pub fn gateway(&self, endpoint: &str) -> Result<GatewayRpc, ApiError> {
+        self.channel(endpoint).map(GatewayRpc::new)
+    }
+
+    /// Calls to the log service of the gateway or replica at an endpoint, `http://HOST:PORT`.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::FieldInvalid`] when that is no endpoint. Nothing is connected here.
+    pub fn log(&self, endpoint: &str) -> Result<LogRpc, ApiError> {
+        self.channel(endpoint).map(LogRpc::new)
+    }
+
+    fn channel(&self, endpoint: &str) -> Result<Channel, ApiError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = open.get(endpoint) {
+            return Ok(channel.clone());
+        }
+        let channel = connector(endpoint)?.connect_lazy();
+        open.insert(endpoint.to_owned(), channel.clone());
+        Ok(channel)
+    }
+}
+
+/// How an endpoint is connected to.
+fn connector(endpoint: &str) -> Result<Endpoint, ApiError> {
+    let refused = |why: String| {
+        ApiError::new(Reason::FieldInvalid, format!("no endpoint: {why}")).with("endpoint", endpoint)
+    };
+    let connector = Endpoint::from_shared(endpoint.to_owned()).map_err(|error| refused(error.to_string()))?;
+    if connector.uri().scheme_str() != Some("http") || connector.uri().authority().is_none() {
+        return Err(refused("it has to be http://HOST:PORT".to_owned()));
+    }
+    Ok(connector
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW))
+}
+
+/// A request that carries the trace of the current span.
+fn traced<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    trace::inject(request.metadata_mut());
+    request
+}
+
+/// The result of a call that is given up after a time.
+async fn within<T>(
+    deadline: Duration,
+    call: impl Future<Output = Result<T, ApiError>>,
+) -> Result<T, ApiError> {
+    tokio::time::timeout(deadline, call).await.unwrap_or_else(|_| {
+        Err(ApiError::new(Reason::Unreachable, format!("no answer within {} ms", deadline.as_millis())))
+    })
+}
+
+/// The converted answer of a call with one message in and one out.
+async fn answer<W, T: TryFrom<W, Error = WireError>>(
+    deadline: Duration,
+    call: impl Future<Output = Result<Response<W>, Status>>,
+) -> Result<T, ApiError> {
+    within(deadline, async {
+        let response = call.await.map_err(|status| ApiError::from_status(&status))?;
+        T::try_from(response.into_inner()).map_err(|error| error.in_answer())
+    })
+    .await
+}
+
+/// The error of an answer that is not what was asked for.
+fn bad_answer(what: impl Into<String>) -> ApiError {
+    ApiError::new(Reason::AnswerInvalid, what)
+}
+
+/// The slices of some bytes that go out one by one.
+fn chunks(bytes: Bytes) -> impl Iterator<Item = Bytes> + Send {
+    let starts = (0..bytes.len()).step_by(UPLOAD_CHUNK);
+    starts.map(move |start| bytes.slice(start..bytes.len().min(start + UPLOAD_CHUNK)))
+}

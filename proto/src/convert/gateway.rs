@@ -1,0 +1,276 @@
+//! Requests to a gateway and its answers.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use meridian_proofs::Address;
+use meridian_proofs::certificate::Certificate;
+use meridian_proofs::ids::{BlobId, Namespace};
+use meridian_proofs::shape::{LengthError, PayloadLength};
+
+use super::committee::list;
+use super::types::certificate;
+use super::{WireError, address, at_most, bytes, chunk, format_version, hash, required, text};
+use crate::error::Reason;
+use crate::wire::put_request;
+use crate::{FORMAT_VERSION, MAX_SEATS, wire};
+
+/// What is about to be put.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PutStart {
+    /// Whose blob it is.
+    pub namespace: Namespace,
+    /// Length of the payload that follows.
+    pub length: PayloadLength,
+    /// Seconds to keep the blob, not 0. The committee's limits remain to be checked.
+    pub retention: u64,
+    /// Whether the entry shall carry keccak256(payload).
+    pub bind_payload_hash: bool,
+    /// The blob id that the caller expects.
+    pub expected_blob_id: Option<BlobId>,
+}
+
+/// A message of a put.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PutPart {
+    /// The first message.
+    Start(PutStart),
+    /// Next bytes of the payload: 1 to [`MAX_CHUNK`](crate::MAX_CHUNK).
+    Chunk(Bytes),
+}
+
+/// Asks for a certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GetCertificate {
+    /// Which blob.
+    pub blob_id: BlobId,
+    /// Under which namespace, or under any.
+    pub namespace: Option<Namespace>,
+}
+
+/// What a gateway is doing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GatewayStatus {
+    /// Address of the gateway's key.
+    pub address: Address,
+    /// Epoch of its committee.
+    pub epoch: u64,
+    /// Entries in its log.
+    pub log_size: u64,
+    /// Entries under its last certified checkpoint.
+    pub certified_size: u64,
+    /// Puts in flight.
+    pub puts_in_flight: u64,
+    /// Blobs that at least one region does not hold yet.
+    pub uploads_pending: u64,
+    /// Bytes of the payload budget in use.
+    pub memory_used: u64,
+    /// The payload budget in bytes.
+    pub memory_budget: u64,
+    /// How it sees each seat, in the committee's order.
+    pub seats: Vec<SeatHealth>,
+    /// Version of the program.
+    pub version: String,
+}
+
+/// How a gateway sees a seat.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SeatHealth {
+    /// Address of the seat.
+    pub address: Address,
+    /// Whether the last call to it worked.
+    pub connected: bool,
+    /// Whether a put waits for it.
+    pub in_quorum: bool,
+    /// Entries of the gateway's log that it has cosigned.
+    pub cosigned_size: u64,
+    /// Round trip of its last answer, in whole microseconds on the wire.
+    pub round_trip: Duration,
+    /// Last error, empty when there is none.
+    pub last_error: String,
+}
+
+impl TryFrom<wire::PutStart> for PutStart {
+    type Error = WireError;
+
+    fn try_from(start: wire::PutStart) -> Result<Self, WireError> {
+        format_version("PutStart.format_version", start.format_version)?;
+        let namespace = hash("PutStart.namespace", &start.namespace).map_err(|error| {
+            WireError::refused(error.field, Reason::NamespaceInvalid, error.problem.to_string())
+        })?;
+        let length = PayloadLength::try_from(start.length).map_err(|error| {
+            let reason = match error {
+                LengthError::Empty => Reason::EmptyPayload,
+                LengthError::TooLong(_) => Reason::PayloadTooLarge,
+            };
+            WireError::refused("PutStart.length", reason, error.to_string())
+        })?;
+        if start.retention == 0 {
+            let text = "a retention of 0 seconds keeps nothing";
+            return Err(WireError::refused("PutStart.retention", Reason::RetentionOutOfRange, text));
+        }
+        Ok(Self {
+            namespace,
+            length,
+            retention: start.retention,
+            bind_payload_hash: start.bind_payload_hash,
+            expected_blob_id: optional_hash("PutStart.expected_blob_id", &start.expected_blob_id)?,
+        })
+    }
+}
+
+impl From<PutStart> for wire::PutStart {
+    fn from(start: PutStart) -> Self {
+        Self {
+            format_version: FORMAT_VERSION,
+            namespace: bytes(start.namespace.as_bytes()),
+            length: start.length.get(),
+            retention: start.retention,
+            bind_payload_hash: start.bind_payload_hash,
+            expected_blob_id: start.expected_blob_id.map(|id| bytes(id.as_bytes())).unwrap_or_default(),
+        }
+    }
+}
+
+impl TryFrom<wire::PutRequest> for PutPart {
+    type Error = WireError;
+
+    fn try_from(request: wire::PutRequest) -> Result<Self, WireError> {
+        match required("PutRequest.part", request.part)? {
+            put_request::Part::Start(start) => start.try_into().map(Self::Start),
+            put_request::Part::Chunk(bytes) => chunk("PutRequest.chunk", bytes).map(Self::Chunk),
+        }
+    }
+}
+
+impl From<PutPart> for wire::PutRequest {
+    fn from(part: PutPart) -> Self {
+        Self {
+            part: Some(match part {
+                PutPart::Start(start) => put_request::Part::Start(start.into()),
+                PutPart::Chunk(bytes) => put_request::Part::Chunk(bytes),
+            }),
+        }
+    }
+}
+
+impl TryFrom<wire::PutResponse> for Certificate {
+    type Error = WireError;
+
+    fn try_from(response: wire::PutResponse) -> Result<Self, WireError> {
+        certificate("PutResponse.certificate", &response.certificate)
+    }
+}
+
+impl From<&Certificate> for wire::PutResponse {
+    fn from(certificate: &Certificate) -> Self {
+        Self { certificate: certificate.encode().into() }
+    }
+}
+
+impl TryFrom<wire::GetCertificateRequest> for GetCertificate {
+    type Error = WireError;
+
+    fn try_from(request: wire::GetCertificateRequest) -> Result<Self, WireError> {
+        Ok(Self {
+            blob_id: hash("GetCertificateRequest.blob_id", &request.blob_id)?,
+            namespace: optional_hash("GetCertificateRequest.namespace", &request.namespace)?,
+        })
+    }
+}
+
+impl From<GetCertificate> for wire::GetCertificateRequest {
+    fn from(request: GetCertificate) -> Self {
+        Self {
+            blob_id: bytes(request.blob_id.as_bytes()),
+            namespace: request.namespace.map(|namespace| bytes(namespace.as_bytes())).unwrap_or_default(),
+        }
+    }
+}
+
+impl TryFrom<wire::GetCertificateResponse> for Certificate {
+    type Error = WireError;
+
+    fn try_from(response: wire::GetCertificateResponse) -> Result<Self, WireError> {
+        certificate("GetCertificateResponse.certificate", &response.certificate)
+    }
+}
+
+impl From<&Certificate> for wire::GetCertificateResponse {
+    fn from(certificate: &Certificate) -> Self {
+        Self { certificate: certificate.encode().into() }
+    }
+}
+
+impl TryFrom<wire::SeatHealth> for SeatHealth {
+    type Error = WireError;
+
+    fn try_from(seat: wire::SeatHealth) -> Result<Self, WireError> {
+        Ok(Self {
+            address: address("SeatHealth.address", &seat.address)?,
+            connected: seat.connected,
+            in_quorum: seat.in_quorum,
+            cosigned_size: seat.cosigned_size,
+            round_trip: Duration::from_micros(seat.round_trip_us),
+            last_error: text("SeatHealth.last_error", seat.last_error)?,
+        })
+    }
+}
+
+impl From<SeatHealth> for wire::SeatHealth {
+    fn from(seat: SeatHealth) -> Self {
+        Self {
+            address: bytes(seat.address),
+            connected: seat.connected,
+            in_quorum: seat.in_quorum,
+            cosigned_size: seat.cosigned_size,
+            round_trip_us: u64::try_from(seat.round_trip.as_micros()).unwrap_or(u64::MAX),
+            last_error: super::cut(seat.last_error),
+        }
+    }
+}
+
+impl TryFrom<wire::GatewayStatus> for GatewayStatus {
+    type Error = WireError;
+
+    fn try_from(status: wire::GatewayStatus) -> Result<Self, WireError> {
+        at_most("GatewayStatus.seats", status.seats.len(), MAX_SEATS)?;
+        Ok(Self {
+            address: address("GatewayStatus.address", &status.address)?,
+            epoch: status.epoch,
+            log_size: status.log_size,
+            certified_size: status.certified_size,
+            puts_in_flight: status.puts_in_flight,
+            uploads_pending: status.uploads_pending,
+            memory_used: status.memory_used,
+            memory_budget: status.memory_budget,
+            seats: list(status.seats)?,
+            version: text("GatewayStatus.version", status.version)?,
+        })
+    }
+}
+
+impl From<GatewayStatus> for wire::GatewayStatus {
+    fn from(status: GatewayStatus) -> Self {
+        Self {
+            address: bytes(status.address),
+            epoch: status.epoch,
+            log_size: status.log_size,
+            certified_size: status.certified_size,
+            puts_in_flight: status.puts_in_flight,
+            uploads_pending: status.uploads_pending,
+            memory_used: status.memory_used,
+            memory_budget: status.memory_budget,
+            seats: status.seats.into_iter().map(Into::into).collect(),
+            version: status.version,
+        }
+    }
+}
+
+/// A field that is empty or 32 bytes.
+fn optional_hash<T: From<[u8; 32]>>(field: &'static str, bytes: &[u8]) -> Result<Option<T>, WireError> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    hash(field, bytes).map(Some)
+}
