@@ -2,10 +2,13 @@
 
 pub mod clock;
 pub mod config;
+pub mod cpu;
 pub mod http;
 pub mod key;
+pub mod memory;
 pub mod metrics;
 pub mod server;
+pub mod store;
 pub mod telemetry;
 #[cfg(test)]
 mod test_docs;

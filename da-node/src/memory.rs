@@ -1,0 +1,86 @@
+//! A budget for bytes in flight, so that memory is bounded by configuration and not by what callers send.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number of bytes that may be in use at once. Clones share it.
+#[derive(Clone, Debug)]
+pub struct MemoryBudget {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    total: u64,
+    used: AtomicU64,
+}
+
+/// Bytes of a budget, given back when dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    shared: Arc<Shared>,
+    bytes: u64,
+}
+
+impl MemoryBudget {
+    /// A budget of `total` bytes.
+    #[must_use]
+    pub fn new(total: u64) -> Self {
+        Self { shared: Arc::new(Shared { total, used: AtomicU64::new(0) }) }
+    }
+
+    /// Reserves `bytes`, or nothing when they are not free now.
+    #[must_use]
+    pub fn try_reserve(&self, bytes: u64) -> Option<Reservation> {
+        let take = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.shared.total);
+        self.shared.used.try_update(Ordering::AcqRel, Ordering::Acquire, take).ok()?;
+        Some(Reservation { shared: Arc::clone(&self.shared), bytes })
+    }
+
+    /// Bytes reserved now.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.shared.used.load(Ordering::Acquire)
+    }
+
+    /// Bytes in all.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.shared.total
+    }
+}
+
+impl Reservation {
+    /// Bytes reserved.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.shared.used.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_holds_at_its_boundary() {
+        let budget = MemoryBudget::new(10);
+        assert!(budget.try_reserve(11).is_none());
+        assert!(budget.try_reserve(u64::MAX).is_none());
+        let nine = budget.try_reserve(9).unwrap();
+        assert!(budget.try_reserve(2).is_none());
+        let one = budget.try_reserve(1).unwrap();
+        assert_eq!((budget.used(), budget.total(), one.bytes()), (10, 10, 1));
+        drop(nine);
+        assert_eq!(budget.used(), 1);
+        drop(one);
+        assert!(budget.try_reserve(10).is_some());
+        assert_eq!(budget.used(), 0);
+    }
+}
