@@ -250,3 +250,6 @@ fn expect_signer(signature: &Signature, digest: &B256, expected: Address) -> Res
     let signer = signature.recover(digest)?;
     if signer == expected { Ok(()) } else { Err(StatementError::WrongSigner { expected, signer }) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,8 +83,9 @@ pub fn region_interval(committee: &Committee, region: RegionId, id: &BlobId, sha
 #[must_use]
 pub fn is_data_region(committee: &Committee, region: RegionId, id: &BlobId, shape: Shape) -> bool {
     let held = region_interval(committee, region, id, shape);
-    // A range of the interval ends at the ring's seam, and so do the data rows: they are in one range or not all there.
-    held.ranges.iter().any(|range| range.start() == 0 && range.end() as usize >= shape.data_rows())
+    // Data rows end before the ring does: unless the region holds everything, they are in one range or not all there.
+    held.rows() == shape.total_rows()
+        || held.ranges.iter().any(|range| range.start() == 0 && range.end() as usize >= shape.data_rows())
 }
 
 /// First row of a region: floor(((r + h) mod R) * T / R).
@@ -108,3 +109,6 @@ fn seat_rows(committee: &Committee, region: RegionId, shape: Shape) -> usize {
     let share = shape.total_rows().div_ceil(committee.regions().len());
     enough.max(share).min(shape.total_rows()).div_ceil(seats)
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,3 +105,6 @@ fn ln_choose(n: usize, k: usize) -> f64 {
 fn real(number: usize) -> f64 {
     number as f64
 }
+
+#[cfg(test)]
+mod tests;

@@ -166,3 +166,6 @@ fn address_of(key: &secp256k1::PublicKey) -> Address {
     // The first byte only says that the point is uncompressed.
     Address::from_slice(&keccak256(&key.serialize_uncompressed()[1..])[12..])
 }
+
+#[cfg(test)]
+mod tests;
