@@ -1,1 +1,8 @@
-//! x
+//! Tests of Meridian across members: whole networks, lying peers, the load tool.
+
+pub mod keys;
+pub mod load;
+pub mod otlp;
+pub mod payload;
+pub mod programs;
+pub mod raw;

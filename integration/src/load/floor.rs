@@ -1,0 +1,309 @@
+//! What a machine could do at best: the work of a put and of a get, and nothing else.
+//!
+//! The work is that of five regions with one replica each: the payload and every replica's rows copied over loopback,
+//! one encode by the gateway while the client computes the id, each interval checked, three syncs one after the other
+//! (rows by five writers at once, entry and checkpoint with the payload, cosigning state by five at once), and all
+//! signatures. What can run at once runs at once, on as many threads as the machine has.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use bytes::Bytes;
+use meridian_proofs::B256;
+use meridian_proofs::encode::{EncodedBlob, encode};
+use meridian_proofs::hash::Blake3;
+use meridian_proofs::reconstruct::RowSet;
+use meridian_proofs::row_proof::{BlobContext, VerifiedRange};
+use meridian_proofs::shape::RowRange;
+use meridian_proofs::signature::SecretKey;
+use rocksdb::{DB, WriteBatch, WriteOptions};
+use serde::Serialize;
+
+use super::Times;
+use crate::{keys, payload};
+
+/// Replicas of the network whose work is done.
+const REPLICAS: usize = 5;
+
+/// Bytes of an entry with its place in the tree, of a checkpoint with its signatures.
+const STATE: usize = 1024;
+
+/// Bytes that are moved at a time.
+const CHUNK: usize = 1 << 20;
+
+/// What the machine could do.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Floor {
+    /// One put after the other.
+    pub put: Times,
+    /// One get after the other.
+    pub get: Times,
+    /// Milliseconds of the first sync, p50: rows by five writers at once.
+    pub sync_rows_ms: f64,
+    /// Milliseconds of the second sync, p50: entry, checkpoint and payload.
+    pub sync_entry_ms: f64,
+    /// Milliseconds of the third sync, p50: cosigning state by five writers at once.
+    pub sync_cosign_ms: f64,
+    /// Milliseconds of everything that is not a sync, p50.
+    pub work_ms: f64,
+    /// Puts a second with as many at once as the run has clients.
+    pub puts_per_second: f64,
+}
+
+/// A loopback connection with somebody at the other end who reads.
+struct Pipe(Mutex<TcpStream>);
+
+impl Pipe {
+    fn open() -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let near = TcpStream::connect(listener.local_addr()?)?;
+        let (mut far, _) = listener.accept()?;
+        near.set_nodelay(true)?;
+        far.set_nodelay(true)?;
+        thread::spawn(move || {
+            let mut buffer = vec![0; CHUNK];
+            let mut length = [0; 8];
+            // Ends when the near end is dropped.
+            while far.read_exact(&mut length).is_ok() {
+                let mut left = usize::try_from(u64::from_be_bytes(length)).unwrap_or(0);
+                while left > 0 {
+                    let part = left.min(CHUNK);
+                    if far.read_exact(&mut buffer[..part]).is_err() {
+                        return;
+                    }
+                    left -= part;
+                }
+                if far.write_all(&[1]).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self(Mutex::new(near)))
+    }
+
+    /// Sends bytes and waits until all of them were read.
+    fn copy(&self, pieces: &[&[u8]]) -> Result<()> {
+        let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+        stream.write_all(&(total as u64).to_be_bytes())?;
+        for piece in pieces {
+            stream.write_all(piece)?;
+        }
+        stream.read_exact(&mut [0])?;
+        Ok(())
+    }
+}
+
+/// Runs jobs at once and gives back the first failure.
+fn at_once<'env>(
+    jobs: impl IntoIterator<Item = Box<dyn FnOnce() -> Result<()> + Send + 'env>>,
+) -> Result<()> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = jobs.into_iter().map(|job| scope.spawn(job)).collect();
+        threads.into_iter().try_for_each(|t| t.join().map_err(|_| anyhow!("a worker panicked"))?)
+    })
+}
+
+/// The machine with everything open that the work needs.
+struct Bench {
+    size: usize,
+    replicas: Vec<DB>,
+    gateway: DB,
+    pipes: Vec<Pipe>,
+    upload: Pipe,
+    keys: Vec<SecretKey>,
+    next: AtomicU64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Phases {
+    rows: Duration,
+    entry: Duration,
+    cosign: Duration,
+    work: Duration,
+}
+
+impl Bench {
+    fn open(dir: &Path, size: usize) -> Result<Self> {
+        let open = |name: String| {
+            let path = dir.join(name);
+            DB::open_default(&path).with_context(|| format!("opening {}", path.display()))
+        };
+        Ok(Self {
+            size,
+            replicas: (0..REPLICAS).map(|i| open(format!("floor-replica-{i}"))).collect::<Result<_>>()?,
+            gateway: open("floor-gateway".into())?,
+            pipes: (0..REPLICAS).map(|_| Pipe::open()).collect::<Result<_>>()?,
+            upload: Pipe::open()?,
+            keys: (0..=REPLICAS).map(|i| keys::secret(&format!("floor {i}"))).collect::<Result<_>>()?,
+            next: AtomicU64::new(0),
+        })
+    }
+
+    fn write(&self, db: &DB, values: &[(&str, &[u8])]) -> Result<()> {
+        let mut batch = WriteBatch::default();
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        for (name, value) in values {
+            batch.put(format!("{name}/{number}"), value);
+        }
+        let mut options = WriteOptions::default();
+        options.set_sync(true);
+        Ok(db.write_opt(batch, &options)?)
+    }
+
+    /// The rows of one region with one replica: the ring from this place.
+    fn range(blob: &EncodedBlob, replica: usize) -> Result<RowRange> {
+        let shape = blob.shape();
+        let (total, rows) = (shape.total_rows(), shape.data_rows());
+        let start = (replica * total / REPLICAS).min(total - rows);
+        shape.range(u32::try_from(start)?, u32::try_from(rows)?).context("a range of the blob")
+    }
+
+    fn check(blob: &EncodedBlob, replica: usize) -> Result<(Arc<BlobContext>, VerifiedRange)> {
+        let context = Arc::new(BlobContext::new(blob.id(), *blob.header(), blob.rlc().clone())?);
+        let range = Self::range(blob, replica)?;
+        let rows = context.check_range(range, blob.rows(range), &blob.range_proof(range))?;
+        Ok((context, rows))
+    }
+
+    /// All of a put's work.
+    fn put(&self, payload: &Bytes) -> Result<(EncodedBlob, Phases)> {
+        let begin = Instant::now();
+        let blob = Mutex::new(None);
+        at_once([
+            Box::new(|| {
+                self.upload.copy(&[payload])?;
+                *blob.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(encode::<Blake3>(payload, B256::ZERO)?);
+                Ok(())
+            }) as Box<dyn FnOnce() -> Result<()> + Send>,
+            Box::new(|| {
+                encode::<Blake3>(payload, B256::ZERO)?;
+                Ok(())
+            }),
+        ])?;
+        let blob =
+            blob.into_inner().unwrap_or_else(PoisonError::into_inner).context("the blob was not encoded")?;
+        let digest = B256::from(*blob.id().as_bytes());
+        at_once((0..REPLICAS).map(|place| {
+            let blob = &blob;
+            let job = move || {
+                let range = Self::range(blob, place)?;
+                let permit = self.keys[REPLICAS].sign(&digest);
+                self.pipes[place].copy(&[&blob.rows(range), &blob.rlc().to_bytes()])?;
+                permit.recover(&digest)?;
+                Self::check(blob, place)?;
+                Ok(())
+            };
+            Box::new(job) as Box<dyn FnOnce() -> Result<()> + Send>
+        }))?;
+        let mut phases = Phases { work: begin.elapsed(), ..Phases::default() };
+
+        let begin = Instant::now();
+        at_once((0..REPLICAS).map(|place| {
+            let blob = &blob;
+            let job = move || {
+                let rows = blob.rows(Self::range(blob, place)?);
+                self.write(&self.replicas[place], &[("rows", &rows), ("rlc", &blob.rlc().to_bytes())])
+            };
+            Box::new(job) as Box<dyn FnOnce() -> Result<()> + Send>
+        }))?;
+        phases.rows = begin.elapsed();
+
+        let begin = Instant::now();
+        self.write(&self.gateway, &[("state", &[0; STATE]), ("payload", payload)])?;
+        phases.entry = begin.elapsed();
+
+        let begin = Instant::now();
+        let checkpoint = self.keys[REPLICAS].sign(&digest);
+        at_once((0..REPLICAS).map(|place| {
+            let job = move || {
+                checkpoint.recover(&digest)?;
+                let cosignature = self.keys[place].sign(&digest);
+                // Once by the gateway, once by the client.
+                cosignature.recover(&digest)?;
+                cosignature.recover(&digest)?;
+                Ok(())
+            };
+            Box::new(job) as Box<dyn FnOnce() -> Result<()> + Send>
+        }))?;
+        phases.work += begin.elapsed();
+
+        let begin = Instant::now();
+        at_once((0..REPLICAS).map(|place| {
+            let job = move || self.write(&self.replicas[place], &[("state", &[0; STATE])]);
+            Box::new(job) as Box<dyn FnOnce() -> Result<()> + Send>
+        }))?;
+        phases.cosign = begin.elapsed();
+        Ok((blob, phases))
+    }
+
+    /// All of a get's work: the rows of one region copied, checked and decoded.
+    fn get(&self, blob: &EncodedBlob, replica: usize) -> Result<()> {
+        let range = Self::range(blob, replica)?;
+        self.pipes[replica].copy(&[&blob.rows(range), &blob.rlc().to_bytes()])?;
+        let (context, rows) = Self::check(blob, replica)?;
+        let mut set = RowSet::new(context);
+        set.insert(rows)?;
+        let payload = set.payload()?;
+        anyhow::ensure!(payload.len() == self.size, "the floor decoded something else");
+        Ok(())
+    }
+}
+
+fn ms(phase: impl Fn(&Phases) -> Duration, all: &[Phases]) -> f64 {
+    Times::of(all.iter().map(phase).collect()).p50_ms
+}
+
+impl Floor {
+    /// Measures for about twice `duration`: first one call at a time, then as many puts at once as there are clients.
+    ///
+    /// # Errors
+    /// When a folder cannot be written or a connection made.
+    pub fn measure(dir: &Path, size: usize, clients: usize, duration: Duration) -> Result<Self> {
+        let bench = Bench::open(dir, size)?;
+        let (mut puts, mut gets, mut phases) = (Vec::new(), Vec::new(), Vec::new());
+        bench.put(&payload::noise(size, u64::MAX))?;
+        let end = Instant::now() + duration;
+        while puts.len() < 3 || Instant::now() < end {
+            let payload = payload::noise(size, puts.len() as u64);
+            let begin = Instant::now();
+            let (blob, phase) = bench.put(&payload)?;
+            puts.push(begin.elapsed());
+            phases.push(phase);
+            let begin = Instant::now();
+            bench.get(&blob, puts.len() % REPLICAS)?;
+            gets.push(begin.elapsed());
+        }
+        let (done, begin) = (AtomicU64::new(0), Instant::now());
+        let end = begin + duration;
+        at_once((0..clients).map(|client| {
+            let (bench, done) = (&bench, &done);
+            let job = move || {
+                let payload = payload::noise(size, 1_000_000 + client as u64);
+                while Instant::now() < end {
+                    bench.put(&payload)?;
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(())
+            };
+            Box::new(job) as Box<dyn FnOnce() -> Result<()> + Send>
+        }))?;
+        let puts_per_second = done.into_inner() as f64 / begin.elapsed().as_secs_f64();
+        Ok(Self {
+            put: Times::of(puts),
+            get: Times::of(gets),
+            sync_rows_ms: ms(|p| p.rows, &phases),
+            sync_entry_ms: ms(|p| p.entry, &phases),
+            sync_cosign_ms: ms(|p| p.cosign, &phases),
+            work_ms: ms(|p| p.work, &phases),
+            puts_per_second,
+        })
+    }
+}
