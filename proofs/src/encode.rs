@@ -11,7 +11,7 @@ use crate::{
     shape::{LengthError, PayloadLength, RowIndex, RowRange, Shape, wide},
 };
 use bytes::Bytes;
-use core::marker::PhantomData;
+use core::{fmt, marker::PhantomData};
 use thiserror::Error;
 
 /// Why a payload was not encoded.
@@ -46,6 +46,15 @@ pub struct EncodedBlob<H: HashProfile = Blake3> {
     tree: RowTree,
     rlc: RlcVector,
     profile: PhantomData<H>,
+}
+
+impl<H: HashProfile> fmt::Debug for EncodedBlob<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EncodedBlob")
+            .field("id", &self.id)
+            .field("header", &self.header)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<H: HashProfile> EncodedBlob<H> {

@@ -10,6 +10,7 @@ use crate::{
     shape::wide,
 };
 use bytes::Bytes;
+use core::fmt;
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -38,9 +39,10 @@ pub enum DecodeError {
 }
 
 /// What verified rows re-encode to.
+#[derive(Debug)]
 pub enum Rebuilt<H: HashProfile = Blake3> {
     /// The blob itself.
-    Consistent(EncodedBlob<H>),
+    Consistent(Box<EncodedBlob<H>>),
     /// Another row root: whoever made the header committed to rows that are not of one code word.
     Inconsistent,
 }
@@ -51,6 +53,13 @@ pub struct RowSet<H: HashProfile = Blake3> {
     ranges: Vec<VerifiedRange>,
     held: Vec<bool>,
     distinct: usize,
+}
+
+impl<H: HashProfile> fmt::Debug for RowSet<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { context, distinct, .. } = self;
+        f.debug_struct("RowSet").field("context", context).field("distinct", distinct).finish_non_exhaustive()
+    }
 }
 
 impl<H: HashProfile> RowSet<H> {
@@ -129,7 +138,8 @@ impl<H: HashProfile> RowSet<H> {
         }
         // K verified rows determine the RLC vector, so the context's is that of these rows.
         let rlc = self.context.rlc().clone();
-        Ok(Rebuilt::Consistent(EncodedBlob::assemble(*self.context.header(), rows.into(), tree, rlc)))
+        let blob = EncodedBlob::assemble(*self.context.header(), rows.into(), tree, rlc);
+        Ok(Rebuilt::Consistent(Box::new(blob)))
     }
 
     /// The ranges in the order in which they came.

@@ -11,7 +11,7 @@ use crate::{
     shape::{RowIndex, RowRange, Shape, wide},
 };
 use bytes::Bytes;
-use core::marker::PhantomData;
+use core::{fmt, marker::PhantomData};
 use thiserror::Error;
 
 /// A header or RLC vector that does not belong to the id.
@@ -87,6 +87,15 @@ pub struct VerifiedRange {
 
 /// One row that was checked: a range of one.
 pub type VerifiedRow = VerifiedRange;
+
+impl<H: HashProfile> fmt::Debug for BlobContext<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlobContext")
+            .field("id", &self.id)
+            .field("header", &self.header)
+            .finish_non_exhaustive()
+    }
+}
 
 impl<H: HashProfile> BlobContext<H> {
     /// Checks that header and RLC vector belong to the id, and prepares the checking of rows.
