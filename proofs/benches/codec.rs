@@ -1,4 +1,5 @@
 //! Encode, check and decode, beside the floor of what any implementation of this codec must do.
+#![allow(clippy::expect_used, missing_docs, reason = "a bench may stop")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use meridian_proofs::{

@@ -1,4 +1,5 @@
 //! Every size class at its boundaries, from payload to rows and back from parity alone.
+#![allow(clippy::unwrap_used, reason = "a test may stop")]
 
 use meridian_proofs::{
     B256,
