@@ -21,7 +21,7 @@ fn naive(committee: &Committee, seat: &Seat, id: &BlobId, shape: Shape) -> Vec<u
     let f = (m - 1) / 3;
     let h = u128::from(u64::from_be_bytes(id.as_bytes()[..8].try_into().unwrap())) % regions;
     let start = ((r + h) % regions) * t / regions;
-    let ceil = |a: u128, b: u128| a / b + u128::from(a % b > 0);
+    let ceil = |a: u128, b: u128| a / b + u128::from(!a.is_multiple_of(b));
     let c = t.min(ceil(k * m, m - 2 * f).max(ceil(t, regions)));
     let each = ceil(c, m);
     (0..each).map(|i| ((start + j * each + i) % t) as u32).collect()
