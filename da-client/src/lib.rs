@@ -1,4 +1,15 @@
 //! The client library of Meridian: everything that a reader or submitter does.
 
+pub mod certificates;
+pub mod cli;
+pub mod committee_source;
+pub mod fetch;
+mod files;
+pub mod nearest;
+mod progress;
 pub mod rpc;
+pub mod submit;
+pub mod survey;
 pub mod trace;
+
+pub use progress::{Progress, Silent};

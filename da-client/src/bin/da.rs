@@ -1,1 +1,7 @@
-fn main() {}
+//! The `da` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    meridian_client::cli::run()
+}

@@ -1,5 +1,7 @@
 //! Calls to a gateway.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -53,7 +55,24 @@ impl GatewayRpc {
     ///
     /// The gateway's refusal, or that it is out of reach.
     pub async fn put(&self, start: PutStart, payload: Bytes) -> Result<Certificate, ApiError> {
-        let parts = std::iter::once(PutPart::Start(start)).chain(chunks(payload).map(PutPart::Chunk));
+        self.put_counted(start, payload, Arc::default()).await
+    }
+
+    /// Like [`GatewayRpc::put`], and counts the payload's bytes that went out.
+    ///
+    /// # Errors
+    ///
+    /// As [`GatewayRpc::put`].
+    pub async fn put_counted(
+        &self,
+        start: PutStart,
+        payload: Bytes,
+        sent: Arc<AtomicU64>,
+    ) -> Result<Certificate, ApiError> {
+        let chunks = chunks(payload).inspect(move |chunk| {
+            sent.fetch_add(u64::try_from(chunk.len()).unwrap_or(0), Ordering::Relaxed);
+        });
+        let parts = std::iter::once(PutPart::Start(start)).chain(chunks.map(PutPart::Chunk));
         let request = traced(stream::iter(parts.map(wire::PutRequest::from)));
         answer(self.deadline.unwrap_or(PUT_DEADLINE), self.client.clone().put(request)).await
     }

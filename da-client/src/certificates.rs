@@ -1,0 +1,199 @@
+//! Certificates of blobs that are in a log already: fetched from gateways, or put together from replicas.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures::future::join_all;
+use meridian_proofs::Address;
+use meridian_proofs::B256;
+use meridian_proofs::certificate::{Certificate, Verified};
+use meridian_proofs::checkpoint::CosignedCheckpoint;
+use meridian_proofs::committee::Committee;
+use meridian_proofs::header::BlobHeader;
+use meridian_proofs::ids::{BlobId, Namespace};
+use meridian_proto::convert::EntryRef;
+use meridian_proto::error::ApiError;
+
+use crate::fetch::{ReadError, Reader};
+
+/// Longest wait for one answer.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// A certificate that was fetched and checked.
+#[derive(Clone, Debug)]
+pub struct FetchedCertificate {
+    /// The certificate.
+    pub certificate: Certificate,
+    /// What it proves.
+    pub verified: Verified,
+}
+
+impl Reader {
+    /// The fullest certificate of a blob: of what gateways answer and what is known already.
+    ///
+    /// When no gateway has one, it is put together from the checkpoints, cosignatures and proofs of replicas.
+    ///
+    /// # Errors
+    /// [`ReadError::Unknown`] when that is certain, [`ReadError::Unreachable`] when too few answer.
+    pub async fn certificate(
+        &self,
+        gateways: &[String],
+        id: BlobId,
+        namespace: Option<Namespace>,
+        known: Option<Certificate>,
+    ) -> Result<FetchedCertificate, ReadError> {
+        let asked = join_all(gateways.iter().map(|gateway| async move {
+            let call =
+                async { self.channels().gateway(gateway)?.within(DEADLINE).certificate(id, namespace).await };
+            (gateway, call.await)
+        }));
+        let mut best = known.and_then(|known| accept(known, id, namespace, self.committee()));
+        for (gateway, answer) in asked.await {
+            match answer {
+                Ok(certificate) => match accept(certificate, id, namespace, self.committee()) {
+                    Some(fetched) => best = Some(fuller(best, fetched, self.committee())),
+                    None => tracing::warn!(gateway, "gateway gave a bad certificate"),
+                },
+                Err(error) => tracing::info!(gateway, %error, "gateway gave no certificate"),
+            }
+        }
+        match best {
+            Some(best) => Ok(best),
+            None => self.assemble(id, namespace).await,
+        }
+    }
+
+    /// Puts a certificate together from what replicas have.
+    async fn assemble(
+        &self,
+        id: BlobId,
+        namespace: Option<Namespace>,
+    ) -> Result<FetchedCertificate, ReadError> {
+        let found = self.find(id).await?;
+        let header = *found.context.header();
+        let mut best = None;
+        let wanted = |reference: &&EntryRef| {
+            reference.entry.blob_id == id
+                && namespace.is_none_or(|wanted| reference.entry.namespace == wanted)
+        };
+        for reference in found.entries.iter().filter(wanted) {
+            for checkpoint in self.checkpoints(reference.gateway).await {
+                let size = checkpoint.signed.checkpoint.size;
+                if size <= reference.index {
+                    continue;
+                }
+                if let Some(certificate) = self.include(header, reference, checkpoint).await
+                    && let Some(fetched) = accept(certificate, id, namespace, self.committee())
+                {
+                    best = Some(fuller(best, fetched, self.committee()));
+                }
+            }
+        }
+        best.ok_or(ReadError::Unreachable { faults: found.faults })
+    }
+
+    /// The checkpoints of a log that replicas cosigned, each with all cosignatures that can be had.
+    async fn checkpoints(&self, log: Address) -> Vec<CosignedCheckpoint> {
+        let domain = self.committee().domain();
+        let answers = join_all(self.committee().seats().iter().map(|seat| async move {
+            self.channels().log(&seat.endpoint)?.within(DEADLINE).checkpoint(log).await
+        }));
+        let mut known: BTreeMap<B256, CosignedCheckpoint> = BTreeMap::new();
+        for checkpoint in
+            answers.await.into_iter().filter_map(|answer: Result<_, ApiError>| answer.ok().flatten())
+        {
+            let digest = checkpoint.signed.checkpoint.digest(&domain);
+            if checkpoint.signed.checkpoint.gateway != log || checkpoint.signed.verify(&domain).is_err() {
+                continue;
+            }
+            let merged = known.entry(digest).or_insert_with(|| CosignedCheckpoint {
+                signed: checkpoint.signed,
+                cosignatures: Vec::new(),
+            });
+            merge(merged, &checkpoint, self.committee());
+        }
+        known.into_values().collect()
+    }
+
+    /// The certificate of an entry under a checkpoint, with the inclusion proof of any replica.
+    async fn include(
+        &self,
+        header: BlobHeader,
+        reference: &EntryRef,
+        checkpoint: CosignedCheckpoint,
+    ) -> Option<Certificate> {
+        let size = checkpoint.signed.checkpoint.size;
+        for seat in self.committee().seats() {
+            let call = async {
+                let log = self.channels().log(&seat.endpoint)?.within(DEADLINE);
+                log.inclusion(reference.gateway, reference.index, size).await
+            };
+            let answer: Result<_, ApiError> = call.await;
+            let Ok(proof) = answer else { continue };
+            let certificate = Certificate {
+                header,
+                entry: reference.entry,
+                index: reference.index,
+                inclusion: proof.path,
+                checkpoint: checkpoint.clone(),
+            };
+            if certificate.verify(self.committee()).is_ok() {
+                return Some(certificate);
+            }
+        }
+        None
+    }
+}
+
+/// Checks a certificate of a blob and a namespace.
+fn accept(
+    certificate: Certificate,
+    id: BlobId,
+    namespace: Option<Namespace>,
+    committee: &Committee,
+) -> Option<FetchedCertificate> {
+    let right = certificate.header.id() == id
+        && certificate.entry.blob_id == id
+        && namespace.is_none_or(|wanted| certificate.entry.namespace == wanted);
+    let verified = if right { certificate.verify(committee).ok()? } else { return None };
+    Some(FetchedCertificate { certificate, verified })
+}
+
+/// The fuller of two certificates; one with the cosignatures of both where they are over the same checkpoint.
+fn fuller(
+    best: Option<FetchedCertificate>,
+    other: FetchedCertificate,
+    committee: &Committee,
+) -> FetchedCertificate {
+    let Some(mut best) = best else { return other };
+    let same = best.certificate.entry == other.certificate.entry
+        && best.certificate.index == other.certificate.index
+        && best.certificate.checkpoint.signed.checkpoint == other.certificate.checkpoint.signed.checkpoint;
+    if same {
+        merge(&mut best.certificate.checkpoint, &other.certificate.checkpoint, committee);
+        if let Ok(verified) = best.certificate.verify(committee) {
+            best.verified = verified;
+        }
+        return best;
+    }
+    let weight = |fetched: &FetchedCertificate| {
+        (fetched.verified.complete.len(), fetched.verified.signers.len(), fetched.certificate.entry.expiry)
+    };
+    if weight(&other) > weight(&best) { other } else { best }
+}
+
+/// Adds the cosignatures of seats that another copy of the same checkpoint has.
+fn merge(checkpoint: &mut CosignedCheckpoint, other: &CosignedCheckpoint, committee: &Committee) {
+    let domain = committee.domain();
+    let digest = checkpoint.signed.checkpoint.digest(&domain);
+    let present: BTreeSet<Address> =
+        checkpoint.signers(&domain).map(|signers| signers.into_iter().collect()).unwrap_or_default();
+    for cosignature in &other.cosignatures {
+        let signer = cosignature.recover(&digest).ok().filter(|signer| committee.seat(signer).is_some());
+        if signer.is_some_and(|signer| !present.contains(&signer))
+            && let Err(error) = checkpoint.insert(&domain, *cosignature)
+        {
+            tracing::debug!(%error, "cosignature passed over");
+        }
+    }
+}

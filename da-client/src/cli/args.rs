@@ -1,0 +1,351 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use meridian_proofs::Address;
+use meridian_proofs::ids::{BlobId, Namespace, PayloadHash};
+
+use super::exit::Exit;
+
+/// Default retention in seconds: 14 days.
+pub const DEFAULT_RETENTION: u64 = 14 * 24 * 3600;
+
+/// Data availability for rollups: put blobs, read them back, sample them, check their certificates.
+///
+/// Whatever a gateway or replica answers is checked here before it is printed or written.
+#[derive(Parser, Debug)]
+#[command(name = "da", version, propagate_version = true, after_help = exit_codes(), max_term_width = 110)]
+pub struct Cli {
+    /// What applies to every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Clone, Debug)]
+pub struct Global {
+    /// Gateways in the order of preference: http://HOST:PORT, separated by commas. By default those of the committee
+    #[arg(
+        long,
+        global = true,
+        env = "MERIDIAN_GATEWAY",
+        value_delimiter = ',',
+        value_name = "URL",
+        value_parser = endpoint,
+        hide_env_values = true
+    )]
+    pub gateway: Vec<String>,
+    /// Committee file. Without it the committee of the first gateway in reach is pinned in the user's config folder
+    #[arg(long, global = true, env = "MERIDIAN_COMMITTEE", value_name = "FILE", hide_env_values = true)]
+    pub committee: Option<PathBuf>,
+    /// Print one JSON object on standard output; its keys are in docs/cli.md
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Send traces to this OTLP endpoint over gRPC
+    #[arg(
+        long,
+        global = true,
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        value_name = "URL",
+        value_parser = endpoint,
+        hide_env_values = true
+    )]
+    pub otlp: Option<String>,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Put a payload and get its certificate
+    Put(PutArgs),
+    /// Compute the blob id of a payload, offline
+    Id(IdArgs),
+    /// Read a payload back from the nearest region that answers
+    Get(GetArgs),
+    /// Show, verify or fetch a certificate
+    #[command(subcommand)]
+    Cert(CertCommand),
+    /// Sample random rows of a blob
+    Sample(SampleArgs),
+    /// Show the regions: distance, seats that answer, logs
+    Regions,
+    /// Show what gateways and replicas are doing
+    Status,
+    /// List, enumerate or verify logs
+    #[command(subcommand)]
+    Log(LogCommand),
+    /// Print a completion script
+    Completions(CompletionsArgs),
+    /// Write the manual pages into a folder
+    Man(ManArgs),
+}
+
+/// Arguments of `da put`.
+#[derive(Args, Debug)]
+pub struct PutArgs {
+    /// File with the payload, - for standard input
+    #[arg(value_name = "FILE|-")]
+    pub file: PathBuf,
+    /// Whose blob it is: 32 bytes in hex [default: zero]
+    #[arg(long, value_name = "HEX", value_parser = namespace)]
+    pub namespace: Option<Namespace>,
+    /// How long to keep it: seconds, or like 14d, 12h, 1d12h [default: 14d, or the committee's limit next to it]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub retention: Option<u64>,
+    /// Have the entry carry keccak256 of the payload, so that the blob can be found by it
+    #[arg(long)]
+    pub bind_payload_hash: bool,
+    /// Blob id that the payload must have; nothing is sent when it has another
+    #[arg(long, value_name = "ID")]
+    pub expect: Option<BlobId>,
+    /// Write the certificate into this file
+    #[arg(long, value_name = "FILE")]
+    pub cert_out: Option<PathBuf>,
+}
+
+/// Arguments of `da id`.
+#[derive(Args, Debug)]
+pub struct IdArgs {
+    /// File with the payload, - for standard input
+    #[arg(value_name = "FILE|-")]
+    pub file: PathBuf,
+}
+
+/// Arguments of `da get`.
+#[derive(Args, Debug)]
+pub struct GetArgs {
+    /// Blob id, or a file with its certificate
+    #[arg(value_name = "ID|CERT", required_unless_present = "alias")]
+    pub blob: Option<String>,
+    /// Find the blob by keccak256 of its payload instead
+    #[arg(long, value_name = "HASH", conflicts_with = "blob")]
+    pub alias: Option<PayloadHash>,
+    /// Where to write the payload, once all of it is right; - for standard output
+    #[arg(long, short, value_name = "FILE|-", default_value = "-")]
+    pub out: PathBuf,
+}
+
+/// The commands about certificates.
+#[derive(Subcommand, Debug)]
+pub enum CertCommand {
+    /// Show what a certificate says. Checks it too when a committee is at hand, without any network
+    Show(CertFile),
+    /// Check a certificate against the committee, without any network
+    Verify(CertFile),
+    /// Fetch the fullest certificate of a blob from gateways or, when they are gone, from replicas
+    Fetch(CertFetchArgs),
+}
+
+/// A certificate in a file.
+#[derive(Args, Debug)]
+pub struct CertFile {
+    /// File with the certificate: its bytes, or their hex; - for standard input
+    #[arg(value_name = "CERT|-")]
+    pub file: PathBuf,
+}
+
+/// Arguments of `da cert fetch`.
+#[derive(Args, Debug)]
+pub struct CertFetchArgs {
+    /// Blob id, or a file with a certificate to make fuller
+    #[arg(value_name = "ID|CERT")]
+    pub blob: String,
+    /// Only an entry of this namespace: 32 bytes in hex
+    #[arg(long, value_name = "HEX", value_parser = namespace)]
+    pub namespace: Option<Namespace>,
+    /// Write the certificate into this file
+    #[arg(long, short, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// Arguments of `da sample`.
+#[derive(Args, Debug)]
+pub struct SampleArgs {
+    /// Blob id, or a file with its certificate
+    #[arg(value_name = "ID|CERT")]
+    pub blob: String,
+    /// How many rows to draw
+    #[arg(short = 'n', long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=32768))]
+    pub samples: u32,
+}
+
+/// The commands about logs.
+#[derive(Subcommand, Debug)]
+pub enum LogCommand {
+    /// List the logs that a node knows
+    List(LogListArgs),
+    /// Print entries of a log
+    Entries(LogEntriesArgs),
+    /// Enumerate a log, recompute its root and compare it with the signed checkpoint
+    Verify(LogArgs),
+}
+
+/// Arguments of `da log list`.
+#[derive(Args, Debug)]
+pub struct LogListArgs {
+    /// Node to ask: http://HOST:PORT of a replica or gateway [default: the nearest replica that answers]
+    #[arg(long, value_name = "URL", value_parser = endpoint)]
+    pub from: Option<String>,
+}
+
+/// Arguments that name a log.
+#[derive(Args, Debug)]
+pub struct LogArgs {
+    /// Address of the gateway whose log it is. May be left out when the node knows only one
+    #[arg(long, value_name = "ADDRESS")]
+    pub log: Option<Address>,
+    /// Node to ask: http://HOST:PORT of a replica or gateway [default: the nearest replica that answers]
+    #[arg(long, value_name = "URL", value_parser = endpoint)]
+    pub from: Option<String>,
+}
+
+/// Arguments of `da log entries`.
+#[derive(Args, Debug)]
+pub struct LogEntriesArgs {
+    /// Which log.
+    #[command(flatten)]
+    pub log: LogArgs,
+    /// Index of the first entry
+    #[arg(long, default_value_t = 0)]
+    pub start: u64,
+    /// Most entries to print
+    #[arg(short = 'n', long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub count: u64,
+}
+
+/// Arguments of `da completions`.
+#[derive(Args, Debug)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: Shell,
+}
+
+/// A shell with completions.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Shell {
+    /// bash
+    Bash,
+    /// elvish
+    Elvish,
+    /// fish
+    Fish,
+    /// PowerShell
+    Powershell,
+    /// zsh
+    Zsh,
+}
+
+/// Arguments of `da man`.
+#[derive(Args, Debug)]
+pub struct ManArgs {
+    /// The folder, made when it is not there
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+}
+
+/// The exit codes as a text.
+fn exit_codes() -> String {
+    let lines: Vec<String> =
+        Exit::ALL.iter().map(|exit| format!("  {}  {}", exit.code(), exit.meaning())).collect();
+    format!("Exit codes:\n{}", lines.join("\n"))
+}
+
+/// An endpoint: http://HOST:PORT, where the scheme may be left out.
+fn endpoint(text: &str) -> Result<String, String> {
+    let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let uri: http::Uri = url.parse().map_err(|error| format!("{error}"))?;
+    if uri.authority().is_none() || !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err("not of the form http://HOST:PORT".to_owned());
+    }
+    Ok(url.trim_end_matches('/').to_owned())
+}
+
+/// A namespace: 32 bytes in hex, with or without 0x.
+fn namespace(text: &str) -> Result<Namespace, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(digits, &mut bytes)
+        .map_err(|_| format!("not 32 bytes in hex: {} digits, 64 are needed", digits.len()))?;
+    Ok(Namespace::from(bytes))
+}
+
+/// A time in seconds: a number of them, or numbers with units w, d, h, m, s in falling order.
+fn duration(text: &str) -> Result<u64, String> {
+    const UNITS: [(char, u64); 5] = [('w', 604_800), ('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)];
+    let bad = || format!("{text:?} is not a time like 14d, 12h, 1d12h or a number of seconds");
+    if let Ok(seconds) = text.parse::<u64>() {
+        return if text.starts_with('+') { Err(bad()) } else { Ok(seconds) };
+    }
+    let mut rest = text;
+    let mut units = UNITS.as_slice();
+    let mut total = 0u64;
+    while !rest.is_empty() {
+        let digits = rest.find(|letter: char| !letter.is_ascii_digit()).ok_or_else(bad)?;
+        let number: u64 = rest[..digits].parse().map_err(|_| bad())?;
+        let unit = rest[digits..].chars().next().ok_or_else(bad)?;
+        let place = units.iter().position(|(name, _)| *name == unit).ok_or_else(bad)?;
+        let seconds = number.checked_mul(units[place].1).and_then(|seconds| total.checked_add(seconds));
+        total = seconds.ok_or_else(|| format!("{text:?} is too long a time"))?;
+        units = &units[place + 1..];
+        rest = &rest[digits + unit.len_utf8()..];
+    }
+    if text.is_empty() { Err(bad()) } else { Ok(total) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        for (text, seconds) in
+            [("0", 0), ("90", 90), ("90s", 90), ("2m", 120), ("12h", 43_200), ("14d", DEFAULT_RETENTION)]
+        {
+            assert_eq!(duration(text), Ok(seconds), "{text}");
+        }
+        assert_eq!(duration("1w2d3h4m5s"), Ok(604_800 + 172_800 + 10_800 + 240 + 5));
+        for text in
+            ["", "d", "1x", "1h1d", "1d1d", "-1", "+1", "1.5h", "1d2", "1 d", "18446744073709551615w", "1ß"]
+        {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn namespaces() {
+        let full = "11".repeat(32);
+        assert_eq!(namespace(&full), Ok(Namespace::from([0x11; 32])));
+        assert_eq!(namespace(&format!("0x{full}")), Ok(Namespace::from([0x11; 32])));
+        assert!(namespace(&full[2..]).is_err());
+        assert!(namespace(&format!("{full}11")).is_err());
+        assert!(namespace(&"zz".repeat(32)).is_err());
+    }
+
+    #[test]
+    fn endpoints() {
+        assert_eq!(endpoint("127.0.0.1:80"), Ok("http://127.0.0.1:80".to_owned()));
+        assert_eq!(endpoint("https://a.example:1/"), Ok("https://a.example:1".to_owned()));
+        for text in ["", "ftp://a:1", "http://", "a b"] {
+            assert!(endpoint(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in ".*") {
+            let _ = (duration(&text), namespace(&text), endpoint(&text));
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Reading: whole payloads, rows and samples, from whichever replicas have them.
+//!
+//! Nothing that a replica says is returned before it is checked against the blob id. Wrong answers are attributed to
+//! the seat that gave them, counted as erasures, and never retried with that seat.
+
+mod context;
+mod gather;
+mod payload;
+mod race;
+mod sample;
+
+use std::sync::Arc;
+
+use meridian_proofs::Address;
+use meridian_proofs::committee::{Committee, RegionId, Seat};
+use meridian_proto::error::{ApiError, Class, Reason};
+use thiserror::Error;
+use tokio::sync::Semaphore;
+
+use crate::nearest::Nearest;
+use crate::rpc::Channels;
+
+pub use context::Found;
+pub use gather::Gathered;
+pub use payload::Fetched;
+pub use sample::{Draw, Sampled};
+
+/// Reads from the replicas of one committee.
+///
+/// Clones share connections and measurements.
+#[derive(Clone)]
+pub struct Reader {
+    committee: Arc<Committee>,
+    channels: Channels,
+    nearest: Arc<Nearest>,
+    cpu: Arc<Semaphore>,
+}
+
+/// What a seat did instead of answering rightly.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FaultKind {
+    /// It was out of reach, too slow or overloaded.
+    Silent,
+    /// It does not hold what it was asked for.
+    Missing,
+    /// It gave an answer that is provably not the right one.
+    Wrong,
+}
+
+/// A failure to answer, attributed to a seat.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// Address of the seat.
+    pub seat: Address,
+    /// Its region.
+    pub region: RegionId,
+    /// What kind of failure it was.
+    pub kind: FaultKind,
+    /// What happened.
+    pub what: String,
+}
+
+/// Why something could not be read.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum ReadError {
+    /// Certain: as many regions as a certificate needs say that there is no such blob.
+    #[error("no such blob, or it has expired ({regions} regions say so)")]
+    Unknown {
+        /// Regions that said so.
+        regions: usize,
+    },
+    /// Too few rows can be had at this time.
+    #[error("only {have} of {need} rows can be had now ({})", blame(faults))]
+    Unavailable {
+        /// Verified rows.
+        have: usize,
+        /// Rows that are needed.
+        need: usize,
+        /// What went wrong.
+        faults: Vec<Fault>,
+    },
+    /// Nobody who can be reached knows the blob, and too few answered to be certain that it is unknown.
+    #[error("too few replicas answer to find the blob or to say that it is unknown ({})", blame(faults))]
+    Unreachable {
+        /// What went wrong.
+        faults: Vec<Fault>,
+    },
+    /// The blob's padding is not zero: it has no payload, for any reader.
+    #[error("blob is malformed: its padding is not zero")]
+    Malformed,
+    /// The blob's rows are not a codeword: it has no payload, for any reader.
+    #[error("blob is inconsistent: its rows do not re-encode to its row root")]
+    Inconsistent,
+    /// A worker of this program failed.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl Reader {
+    /// A reader without measurements yet.
+    #[must_use]
+    pub fn new(committee: Arc<Committee>, channels: Channels) -> Self {
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { committee, channels, nearest: Arc::default(), cpu: Arc::new(Semaphore::new(workers)) }
+    }
+
+    /// The committee whose replicas are read.
+    #[must_use]
+    pub fn committee(&self) -> &Arc<Committee> {
+        &self.committee
+    }
+
+    /// The connections that are used.
+    #[must_use]
+    pub fn channels(&self) -> &Channels {
+        &self.channels
+    }
+
+    /// What is known about distances.
+    #[must_use]
+    pub fn nearest(&self) -> &Nearest {
+        &self.nearest
+    }
+
+    /// Runs work on the processor off the async threads, no more at once than there are cores.
+    async fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let _permit = self.cpu.acquire().await.map_err(|closed| ReadError::Internal(closed.to_string()))?;
+        tokio::task::spawn_blocking(work).await.map_err(|failed| ReadError::Internal(failed.to_string()))
+    }
+}
+
+impl Fault {
+    /// A provably wrong answer.
+    #[allow(clippy::needless_pass_by_value, reason = "texts and errors alike are given as they are")]
+    pub(crate) fn wrong(seat: &Seat, what: impl ToString) -> Self {
+        Self { seat: seat.address, region: seat.region, kind: FaultKind::Wrong, what: what.to_string() }
+    }
+
+    /// What an error of a call says about the seat.
+    pub(crate) fn of(seat: &Seat, error: &ApiError) -> Self {
+        let kind = match error.class() {
+            Class::Unknown => FaultKind::Missing,
+            _ if error.reason == Reason::AnswerInvalid => FaultKind::Wrong,
+            _ => FaultKind::Silent,
+        };
+        Self { seat: seat.address, region: seat.region, kind, what: error.message.clone() }
+    }
+
+    /// Logs the fault: a wrong answer as a warning.
+    pub(crate) fn report(&self) {
+        let Self { seat, region, kind, what } = self;
+        if *kind == FaultKind::Wrong {
+            tracing::warn!(%seat, region = region.0, what, "replica gave a wrong answer");
+        } else {
+            tracing::debug!(%seat, region = region.0, what, "replica did not answer");
+        }
+    }
+}
+
+impl ReadError {
+    /// The stable reason.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Unknown { .. } => Reason::BlobUnknown,
+            Self::Unavailable { .. } => Reason::RebuildFailed,
+            Self::Unreachable { .. } => Reason::Unreachable,
+            Self::Malformed | Self::Inconsistent => Reason::BlobInconsistent,
+            Self::Internal(_) => Reason::Internal,
+        }
+    }
+
+    /// The stable name, finer than the reason.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Malformed => "BLOB_MALFORMED",
+            Self::Unavailable { .. } => "ROWS_UNAVAILABLE",
+            other => other.reason().as_str(),
+        }
+    }
+
+    /// What went wrong, by seat.
+    #[must_use]
+    pub fn faults(&self) -> &[Fault] {
+        match self {
+            Self::Unavailable { faults, .. } | Self::Unreachable { faults } => faults,
+            _ => &[],
+        }
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        Self::new(error.reason(), error.to_string())
+    }
+}
+
+/// One short line about the faults: how many of each kind.
+fn blame(faults: &[Fault]) -> String {
+    let count = |kind| faults.iter().filter(|fault| fault.kind == kind).count();
+    format!(
+        "{} silent, {} without the rows, {} wrong answers",
+        count(FaultKind::Silent),
+        count(FaultKind::Missing),
+        count(FaultKind::Wrong)
+    )
+}

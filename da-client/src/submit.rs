@@ -1,0 +1,371 @@
+//! Submitting: a payload goes to a gateway, a certificate comes back and is checked in full.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use meridian_proofs::Address;
+use meridian_proofs::certificate::{Certificate, CertificateError};
+use meridian_proofs::committee::{Committee, RegionId};
+use meridian_proofs::encode;
+use meridian_proofs::hash::Blake3;
+use meridian_proofs::ids::{BlobId, Namespace, PayloadHash};
+use meridian_proofs::shape::{LengthError, PayloadLength};
+use meridian_proofs::{B256, keccak256};
+use meridian_proto::convert::PutStart;
+use meridian_proto::error::{ApiError, Class};
+use thiserror::Error;
+
+use crate::Progress;
+use crate::rpc::Channels;
+
+/// By how many seconds the expiry may fall short of now plus retention: an earlier certificate is as good.
+pub const EXPIRY_SLACK: u64 = 3600;
+
+/// By how many seconds a gateway's clock may be ahead of ours.
+const CLOCK_SLACK: u64 = 120;
+
+/// Longest wait for a gateway, beside what the upload takes.
+const PUT_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How often progress is told.
+const TELL_EVERY: Duration = Duration::from_millis(100);
+
+/// Bytes a second that an upload makes at least.
+const PUT_RATE: u64 = 256 << 10;
+
+/// How a payload is to be kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PutOptions {
+    /// Whose blob it is.
+    pub namespace: Namespace,
+    /// Seconds to keep it.
+    pub retention: u64,
+    /// Whether the entry shall carry keccak256(payload).
+    pub bind_payload_hash: bool,
+    /// The id that the payload must have, where the caller knows it.
+    pub expected: Option<BlobId>,
+}
+
+/// A certificate that was checked.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    /// The certificate.
+    pub certificate: Certificate,
+    /// The regions that are complete in it.
+    pub complete: Vec<RegionId>,
+    /// The seats that signed it.
+    pub signers: Vec<Address>,
+    /// The gateway that gave it.
+    pub gateway: String,
+    /// The gateways that were tried before and failed.
+    pub failed: Vec<Attempt>,
+}
+
+/// A gateway that failed.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("{gateway}: {failure}")]
+pub struct Attempt {
+    /// Its endpoint.
+    pub gateway: String,
+    /// How it failed.
+    pub failure: Failure,
+}
+
+/// How a gateway failed.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum Failure {
+    /// It answered with an error, or not at all.
+    #[error(transparent)]
+    Call(#[from] ApiError),
+    /// It answered with a certificate that does not hold.
+    #[error("bad certificate: {0}")]
+    Certificate(#[from] CertificateFault),
+}
+
+/// Why a certificate is not the one that was asked for.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum CertificateFault {
+    /// It does not stand by itself.
+    #[error(transparent)]
+    Invalid(#[from] CertificateError),
+    /// It is of another blob.
+    #[error("it is of blob {0}")]
+    OtherBlob(BlobId),
+    /// Its entry is of another namespace.
+    #[error("its namespace is {0}")]
+    OtherNamespace(Namespace),
+    /// Its entry states another length.
+    #[error("its entry states {0} bytes")]
+    OtherLength(u64),
+    /// Its entry carries another payload hash, or one that was not asked for, or none that was.
+    #[error("its payload hash is {0}")]
+    OtherPayloadHash(PayloadHash),
+    /// Its entry is of another epoch than the committee.
+    #[error("its epoch is {0}")]
+    OtherEpoch(u64),
+    /// It expires before what was asked for.
+    #[error("it expires at {expiry}, {wanted} was asked for")]
+    ExpiresEarly {
+        /// Unix seconds.
+        expiry: u64,
+        /// Unix seconds.
+        wanted: u64,
+    },
+    /// Its retention is outside the committee's limits.
+    #[error("its retention of {0} s is outside the committee's limits")]
+    RetentionOutOfRange(u64),
+    /// It was made in the future.
+    #[error("its time {0} is in the future")]
+    FromTheFuture(u64),
+}
+
+/// Why a payload could not be put.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum PutError {
+    /// It is empty or too long.
+    #[error(transparent)]
+    Length(#[from] LengthError),
+    /// It has another id than the caller expected. Nothing was sent.
+    #[error("the payload's blob id is {computed}, not {expected}")]
+    OtherId {
+        /// What the caller expected.
+        expected: BlobId,
+        /// What it is.
+        computed: BlobId,
+    },
+    /// No gateway is known.
+    #[error("no gateway is known")]
+    NoGateway,
+    /// A gateway refused the request for good, or the last one failed; the others failed before.
+    #[error("{}", describe(.0))]
+    Failed(Vec<Attempt>),
+    /// A worker of this program failed.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+/// Puts payloads through any of several gateways.
+#[derive(Clone)]
+pub struct Submitter {
+    committee: Arc<Committee>,
+    channels: Channels,
+    gateways: Vec<String>,
+}
+
+/// What the payload must be certified as.
+#[derive(Clone, Copy, Debug)]
+pub struct Expectation {
+    /// The id, computed by ourselves.
+    pub id: BlobId,
+    /// Length of the payload.
+    pub length: u64,
+    /// Hash of the payload where it was asked for, else unbound.
+    pub payload_hash: PayloadHash,
+    /// Whose blob it is.
+    pub namespace: Namespace,
+    /// Seconds to keep it.
+    pub retention: u64,
+    /// Unix seconds when the put began.
+    pub now: u64,
+}
+
+impl Submitter {
+    /// Tries the gateways in their order.
+    #[must_use]
+    pub fn new(committee: Arc<Committee>, channels: Channels, gateways: Vec<String>) -> Self {
+        Self { committee, channels, gateways }
+    }
+
+    /// Puts a payload and checks the certificate.
+    ///
+    /// Computes the id itself while the payload is on its way. A gateway that is out of reach, overloaded or broken,
+    /// or that answers with a bad certificate, is passed over.
+    ///
+    /// # Errors
+    /// See [`PutError`].
+    pub async fn put(
+        &self,
+        payload: Bytes,
+        options: &PutOptions,
+        progress: &dyn Progress,
+    ) -> Result<Receipt, PutError> {
+        let length = PayloadLength::try_from(u64::try_from(payload.len()).unwrap_or(u64::MAX))?;
+        let now = unix_now();
+        let (own, bind) = (payload.clone(), options.bind_payload_hash);
+        let mut identity = tokio::task::spawn_blocking(move || {
+            let id = encode::encode::<Blake3>(&own, B256::ZERO).map(|blob| blob.id());
+            id.map(|id| (id, if bind { PayloadHash(keccak256(&own)) } else { PayloadHash::UNBOUND }))
+        });
+        let mut known = None;
+        if let Some(expected) = options.expected {
+            let (id, hash) = *known.insert(joined(&mut identity).await?);
+            if id != expected {
+                return Err(PutError::OtherId { expected, computed: id });
+            }
+            debug_assert_eq!(hash.is_bound(), bind);
+        }
+        let start = PutStart {
+            namespace: options.namespace,
+            length,
+            retention: options.retention,
+            bind_payload_hash: options.bind_payload_hash,
+            expected_blob_id: options.expected,
+        };
+        let deadline = PUT_DEADLINE + Duration::from_secs(length.get() / PUT_RATE);
+        let mut failed = Vec::new();
+        for gateway in &self.gateways {
+            progress.start(length.get());
+            let failure = match self.upload(gateway, start, payload.clone(), deadline, progress).await {
+                Ok(certificate) => {
+                    let (id, payload_hash) = match known {
+                        Some(known) => known,
+                        None => *known.insert(joined(&mut identity).await?),
+                    };
+                    let expectation = Expectation {
+                        id,
+                        length: length.get(),
+                        payload_hash,
+                        namespace: options.namespace,
+                        retention: options.retention,
+                        now,
+                    };
+                    match expectation.check(&certificate, &self.committee) {
+                        Ok(verified) => {
+                            progress.finish();
+                            return Ok(Receipt {
+                                certificate,
+                                complete: verified.complete,
+                                signers: verified.signers,
+                                gateway: gateway.clone(),
+                                failed,
+                            });
+                        }
+                        Err(fault) => {
+                            tracing::warn!(gateway, %fault, "gateway gave a bad certificate");
+                            Failure::Certificate(fault)
+                        }
+                    }
+                }
+                Err(error) => Failure::Call(error),
+            };
+            let last = !failure.may_work_elsewhere();
+            tracing::info!(gateway, %failure, "gateway failed");
+            failed.push(Attempt { gateway: gateway.clone(), failure });
+            if last {
+                break;
+            }
+        }
+        Err(if failed.is_empty() { PutError::NoGateway } else { PutError::Failed(failed) })
+    }
+
+    /// Sends a payload to a gateway, and tells how far that is.
+    async fn upload(
+        &self,
+        gateway: &str,
+        start: PutStart,
+        payload: Bytes,
+        deadline: Duration,
+        progress: &dyn Progress,
+    ) -> Result<Certificate, ApiError> {
+        let sent = Arc::new(AtomicU64::new(0));
+        let mut told = 0;
+        let mut tell = |sent: u64| {
+            progress.advance(sent - told);
+            told = sent;
+        };
+        let gateway = self.channels.gateway(gateway)?.within(deadline);
+        let mut call = std::pin::pin!(gateway.put_counted(start, payload, sent.clone()));
+        loop {
+            match tokio::time::timeout(TELL_EVERY, &mut call).await {
+                Ok(answer) => return answer,
+                Err(_) => tell(sent.load(Ordering::Relaxed)),
+            }
+        }
+    }
+}
+
+impl Failure {
+    /// The stable name of what happened.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Call(error) => error.reason.as_str(),
+            Self::Certificate(_) => "CERTIFICATE_INVALID",
+        }
+    }
+
+    /// Whether another gateway may do better.
+    fn may_work_elsewhere(&self) -> bool {
+        match self {
+            Self::Call(error) => error.is_retryable() || error.class() == Class::Internal,
+            Self::Certificate(_) => true,
+        }
+    }
+}
+
+impl Expectation {
+    /// Checks a certificate in full, protocol section 5.5.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn check(
+        &self,
+        certificate: &Certificate,
+        committee: &Committee,
+    ) -> Result<meridian_proofs::certificate::Verified, CertificateFault> {
+        let entry = &certificate.entry;
+        let id = certificate.header.id();
+        if id != self.id || entry.blob_id != self.id {
+            return Err(CertificateFault::OtherBlob(if id == self.id { entry.blob_id } else { id }));
+        }
+        if entry.namespace != self.namespace {
+            return Err(CertificateFault::OtherNamespace(entry.namespace));
+        }
+        if entry.length != self.length {
+            return Err(CertificateFault::OtherLength(entry.length));
+        }
+        if entry.payload_hash != self.payload_hash {
+            return Err(CertificateFault::OtherPayloadHash(entry.payload_hash));
+        }
+        if entry.epoch != committee.epoch() {
+            return Err(CertificateFault::OtherEpoch(entry.epoch));
+        }
+        let wanted = self.now.saturating_add(self.retention).saturating_sub(EXPIRY_SLACK);
+        if entry.expiry < wanted {
+            return Err(CertificateFault::ExpiresEarly { expiry: entry.expiry, wanted });
+        }
+        let retention = entry.expiry.saturating_sub(entry.time);
+        let limits = committee.parts().min_retention..=committee.parts().max_retention;
+        if !limits.contains(&retention) {
+            return Err(CertificateFault::RetentionOutOfRange(retention));
+        }
+        let latest = unix_now().max(self.now).saturating_add(CLOCK_SLACK);
+        let time = entry.time.max(certificate.checkpoint.signed.checkpoint.timestamp);
+        if time > latest {
+            return Err(CertificateFault::FromTheFuture(time));
+        }
+        Ok(certificate.verify(committee)?)
+    }
+}
+
+/// Unix seconds.
+#[must_use]
+pub fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+async fn joined<E: std::fmt::Display>(
+    identity: &mut tokio::task::JoinHandle<Result<(BlobId, PayloadHash), E>>,
+) -> Result<(BlobId, PayloadHash), PutError> {
+    match identity.await {
+        Ok(Ok(identity)) => Ok(identity),
+        Ok(Err(error)) => Err(PutError::Internal(error.to_string())),
+        Err(error) => Err(PutError::Internal(error.to_string())),
+    }
+}
+
+fn describe(attempts: &[Attempt]) -> String {
+    attempts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
