@@ -5,6 +5,7 @@ pub mod config;
 pub mod cpu;
 pub mod http;
 pub mod key;
+pub mod log_service;
 pub mod memory;
 pub mod metrics;
 pub mod server;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
+use meridian_proto::error::{ApiError, Reason};
 use rocksdb::{
     ColumnFamily, ColumnFamilyDescriptor, DB, DBRecoveryMode, Direction, IteratorMode, LogLevel, Options,
     ReadOptions, WriteBatch, WriteOptions,
@@ -92,6 +93,22 @@ pub enum StoreError {
     /// A column that the database was not opened with.
     #[error("store has no column {0}")]
     Column(&'static str),
+}
+
+/// What a caller of the network gets to see: where the damage is stays in the log of this host.
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the store refused");
+        match error {
+            StoreError::Damaged { .. } => {
+                Self::new(Reason::StoreDamaged, "a stored value failed its checksum")
+            }
+            StoreError::Failed { .. } | StoreError::Poisoned => {
+                Self::new(Reason::StoreFailed, "the disk failed")
+            }
+            error => Self::internal(error.to_string()),
+        }
+    }
 }
 
 /// When a write counts as done.

@@ -83,6 +83,7 @@ pub struct VerifiedRange {
     range: RowRange,
     rows: Bytes,
     leaves: Vec<B256>,
+    proof: RangeProof,
 }
 
 /// One row that was checked: a range of one.
@@ -184,7 +185,8 @@ impl<H: HashProfile> BlobContext<H> {
                 return Err(RowError::Combination { row: index.0 });
             }
         }
-        Ok(VerifiedRange { blob_id: self.id, range, rows, leaves })
+        let proof = RangeProof(siblings.to_vec());
+        Ok(VerifiedRange { blob_id: self.id, range, rows, leaves, proof })
     }
 }
 
@@ -211,6 +213,12 @@ impl VerifiedRange {
     #[must_use]
     pub fn leaves(&self) -> &[B256] {
         &self.leaves
+    }
+
+    /// Proof of the range under the blob's row root.
+    #[must_use]
+    pub fn proof(&self) -> &RangeProof {
+        &self.proof
     }
 
     /// One of the rows without a copy, or `None` when it is not among them.

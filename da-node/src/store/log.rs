@@ -3,6 +3,7 @@
 use meridian_proofs::checkpoint::CosignedCheckpoint;
 use meridian_proofs::log::{self, CompactRange, LogEntry, NodeSource};
 use meridian_proofs::{Address, B256};
+use meridian_proto::convert::LogItem;
 
 use super::{Batch, Db, StoreError};
 
@@ -22,26 +23,6 @@ const CHECKPOINTS: &str = "log_checkpoints";
 #[derive(Clone, Debug)]
 pub struct LogStore {
     db: Db,
-}
-
-/// An item of a log.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Item {
-    /// The entry, while it is kept.
-    Entry(LogEntry),
-    /// The entry's leaf, for the life of the log.
-    Leaf(B256),
-}
-
-impl Item {
-    /// The leaf of the item.
-    #[must_use]
-    pub fn leaf(&self) -> B256 {
-        match self {
-            Self::Entry(entry) => entry.leaf(),
-            Self::Leaf(leaf) => *leaf,
-        }
-    }
 }
 
 impl LogStore {
@@ -122,10 +103,10 @@ impl LogStore {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn item(&self, log: &Address, index: u64) -> Result<Item, StoreError> {
+    pub fn item(&self, log: &Address, index: u64) -> Result<LogItem, StoreError> {
         match self.entry(log, index)? {
-            Some(entry) => Ok(Item::Entry(entry)),
-            None => Ok(Item::Leaf(self.leaf(log, index)?)),
+            Some(entry) => Ok(LogItem::Entry(entry)),
+            None => Ok(LogItem::Leaf(self.leaf(log, index)?)),
         }
     }
 
@@ -133,7 +114,7 @@ impl LogStore {
     ///
     /// # Errors
     /// When one cannot be read.
-    pub fn items(&self, log: &Address, start: u64, end: u64) -> Result<Vec<Item>, StoreError> {
+    pub fn items(&self, log: &Address, start: u64, end: u64) -> Result<Vec<LogItem>, StoreError> {
         (start..end).map(|index| self.item(log, index)).collect()
     }
 

@@ -62,7 +62,7 @@ proptest! {
             let leaves: Vec<_> = list.iter().map(LogEntry::leaf).collect();
             let size = u64::try_from(list.len()).unwrap();
             prop_assert_eq!(store.range(&address).unwrap().root(), slow_root(&leaves));
-            let items: Vec<_> = list.iter().copied().map(Item::Entry).collect();
+            let items: Vec<_> = list.iter().copied().map(LogItem::Entry).collect();
             prop_assert_eq!(store.items(&address, 0, size).unwrap(), items);
             prop_assert_eq!(store.entry(&address, size).unwrap(), None);
             for (n, i) in (0..=list.len()).zip(0_u64..) {
