@@ -177,3 +177,6 @@ pub(crate) fn format_version(field: &'static str, found: u32) -> Result<(), Wire
 pub(crate) fn bytes(value: impl AsRef<[u8]>) -> Bytes {
     Bytes::copy_from_slice(value.as_ref())
 }
+
+#[cfg(test)]
+mod tests;
