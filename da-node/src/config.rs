@@ -137,6 +137,15 @@ impl Override {
     }
 }
 
+/// Settings in the environment of the process.
+#[must_use]
+pub fn environment() -> Vec<Override> {
+    from_environment(
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+    )
+}
+
 /// Settings among environment variables: those named `MERIDIAN_SECTION__KEY`.
 pub fn from_environment(variables: impl Iterator<Item = (String, String)>) -> Vec<Override> {
     let mut found: Vec<_> = variables

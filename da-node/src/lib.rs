@@ -1,8 +1,10 @@
 //! The programs of Meridian's hosts: gateway, replica and a whole network on a laptop.
 
 pub mod clock;
+pub mod committee_cmd;
 pub mod config;
 pub mod cpu;
+pub mod devnet;
 pub mod http;
 pub mod key;
 pub mod log_service;

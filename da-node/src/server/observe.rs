@@ -6,7 +6,6 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use hyper::body::{Body, Frame, SizeHint};
-use opentelemetry::propagation::Extractor;
 use tonic::Code;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tower::{Layer, Service};
@@ -78,7 +77,7 @@ impl Call {
             code = field::Empty,
         );
         // Before the span is entered for the first time: from then on its trace is fixed.
-        let _ = span.set_parent(callers_trace(headers));
+        let _ = span.set_parent(meridian_client::trace::extract(headers));
         metrics::get().requests_in_flight.add(1, &[]);
         Call { method, span, begun: Instant::now(), code: None }
     }
@@ -106,22 +105,6 @@ impl Drop for Call {
         metrics.requests_in_flight.add(-1, &[]);
         metrics.request_seconds.record(self.begun.elapsed().as_secs_f64(), std::slice::from_ref(&method));
         metrics.requests.add(1, &[method, KeyValue::new("code", name)]);
-    }
-}
-
-/// The trace that the caller's `traceparent` names.
-fn callers_trace(headers: &HeaderMap) -> opentelemetry::Context {
-    opentelemetry::global::get_text_map_propagator(|propagator| propagator.extract(&Headers(headers)))
-}
-
-struct Headers<'a>(&'a HeaderMap);
-
-impl Extractor for Headers<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok()
-    }
-    fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(|key| key.as_str()).collect()
     }
 }
 

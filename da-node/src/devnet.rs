@@ -1,0 +1,73 @@
+//! A whole network on one machine: every member a process of its own with its own folder, key and ports.
+
+mod plan;
+mod process;
+mod regions;
+mod supervise;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+pub use plan::{Member, Options, Plan};
+pub use process::State;
+pub use supervise::run;
+
+/// Time in which a member must come up.
+const START_WITHIN: Duration = Duration::from_secs(90);
+/// Time in which a member must be gone after SIGKILL.
+const GONE_WITHIN: Duration = Duration::from_secs(30);
+
+/// Kills one member with SIGKILL.
+///
+/// # Errors
+/// When there is no such member or it does not run.
+pub async fn kill(dir: &Path, name: &str) -> Result<String> {
+    let member = member(dir, name)?;
+    let pid = process::running(&member).with_context(|| format!("{name} does not run"))?;
+    process::signal(pid, nix::sys::signal::Signal::SIGKILL)?;
+    ensure!(process::gone(&member, GONE_WITHIN).await, "{name} (pid {pid}) does not end");
+    Ok(format!("killed {name} (pid {pid})"))
+}
+
+/// Starts one member and waits until it serves; does nothing when it runs.
+///
+/// # Errors
+/// When there is no such member or it does not come up.
+pub async fn start(dir: &Path, name: &str) -> Result<String> {
+    let member = member(dir, name)?;
+    if let Some(pid) = process::running(&member) {
+        return Ok(format!("{name} runs already (pid {pid})"));
+    }
+    let lock = supervise::is_supervised(dir).then(|| supervise::lock_path(dir));
+    let mut child = process::spawn(&member, lock.as_deref())?;
+    let pid = child.id().unwrap_or_default();
+    process::until_serving(&member, &mut child, START_WITHIN).await?;
+    Ok(format!("started {name} (pid {pid})"))
+}
+
+/// Tells the state of every member, or of one.
+///
+/// # Errors
+/// When there is no devnet in the folder or no such member.
+pub async fn status(dir: &Path, name: Option<&str>) -> Result<String> {
+    let members = match name {
+        Some(name) => vec![member(dir, name)?],
+        None => Plan::load(dir)?.members(dir),
+    };
+    let mut out = String::new();
+    for member in members {
+        let state = process::state(&member).await;
+        out.push_str(&format!("{:<20} {:<28} {state}\n", member.name, member.endpoint()));
+    }
+    Ok(out)
+}
+
+fn member(dir: &Path, name: &str) -> Result<Member> {
+    let dir: PathBuf = dir.canonicalize().with_context(|| format!("there is no folder {}", dir.display()))?;
+    let members = Plan::load(&dir)?.members(&dir);
+    let names: Vec<_> = members.iter().map(|m| m.name.clone()).collect();
+    let found = members.into_iter().find(|m| m.name == name);
+    found.with_context(|| format!("there is no member {name}; there are: {}", names.join(", ")))
+}

@@ -1,0 +1,364 @@
+//! What a devnet consists of, and the files that it is made from.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use meridian_proofs::Address;
+use meridian_proofs::committee::{Committee, CommitteeParts, GatewayMember, Region, RegionId, Seat};
+use serde::{Deserialize, Serialize};
+
+use super::regions::PLACES;
+use crate::{committee_cmd, key};
+
+/// Most seats of a region.
+const MAX_REPLICAS_PER_REGION: u16 = 32;
+/// Most gateways.
+const MAX_GATEWAYS: u16 = 32;
+
+/// What was asked for; what was not asked for stays as it is, or becomes the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// A number of regions, or labels with commas between.
+    pub regions: Option<String>,
+    /// Replicas in each region.
+    pub replicas_per_region: Option<u16>,
+    /// Gateways.
+    pub gateways: Option<u16>,
+    /// Port of the first gateway's gRPC; the other ports follow it.
+    pub base_port: Option<u16>,
+    /// Complete regions that a certificate needs.
+    pub min_copies: Option<u16>,
+}
+
+/// What a devnet consists of. Kept in its folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Labels of the regions.
+    pub regions: Vec<String>,
+    /// Replicas in each region.
+    pub replicas_per_region: u16,
+    /// Gateways.
+    pub gateways: u16,
+    /// Port of the first gateway's gRPC; the other ports follow it.
+    pub base_port: u16,
+    /// Complete regions that a certificate needs.
+    pub min_copies: u16,
+}
+
+/// One process of a devnet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// `gateway-0`, or the region's label and the seat's number: `na-west-0`.
+    pub name: String,
+    /// `gateway` or `replica`.
+    pub role: &'static str,
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Where it answers gRPC.
+    pub grpc: SocketAddr,
+    /// Where it answers HTTP.
+    pub http: SocketAddr,
+    /// Its seat: index of the region and number; gateways have none.
+    seat: Option<(usize, u16)>,
+}
+
+impl Member {
+    /// The endpoint in the committee.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.grpc)
+    }
+    /// Its config file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("config.toml")
+    }
+    /// Its key file.
+    #[must_use]
+    pub fn key(&self) -> PathBuf {
+        self.dir.join("key")
+    }
+    /// Where its output goes.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+    /// Where its process id stands.
+    #[must_use]
+    pub fn pid(&self) -> PathBuf {
+        self.dir.join("pid")
+    }
+}
+
+/// The committee file of a devnet.
+pub(super) fn committee_path(dir: &Path) -> PathBuf {
+    dir.join("committee.toml")
+}
+
+fn plan_path(dir: &Path) -> PathBuf {
+    dir.join("devnet.toml")
+}
+
+fn labels(asked: &str) -> Result<Vec<String>> {
+    if let Ok(number) = asked.parse::<usize>() {
+        ensure!((1..=PLACES.len()).contains(&number), "--regions takes 1 to {} regions", PLACES.len());
+        return Ok(PLACES.iter().take(number).map(|place| place.0.to_owned()).collect());
+    }
+    let labels: Vec<String> = asked.split(',').map(|label| label.trim().to_owned()).collect();
+    for (i, label) in labels.iter().enumerate() {
+        if !PLACES.iter().any(|place| place.0 == label) {
+            let known: Vec<_> = PLACES.iter().map(|place| place.0).collect();
+            bail!("--regions: unknown region {label:?}; known are: {}", known.join(", "));
+        }
+        ensure!(!labels[..i].contains(label), "--regions: {label} is there twice");
+    }
+    Ok(labels)
+}
+
+impl Plan {
+    /// The plan for a new devnet.
+    ///
+    /// # Errors
+    /// When an option is out of range.
+    pub fn new(options: &Options) -> Result<Self> {
+        let regions = labels(options.regions.as_deref().unwrap_or("5"))?;
+        let count = u16::try_from(regions.len())?;
+        let plan = Plan {
+            replicas_per_region: options.replicas_per_region.unwrap_or(1),
+            gateways: options.gateways.unwrap_or(1),
+            base_port: options.base_port.unwrap_or(7700),
+            min_copies: options.min_copies.unwrap_or(Committee::default_min_copies(count)),
+            regions,
+        };
+        let within = |name, value, most| {
+            ensure!((1..=most).contains(&value), "--{name} must be 1 to {most}, not {value}");
+            Ok(())
+        };
+        within("replicas-per-region", plan.replicas_per_region, MAX_REPLICAS_PER_REGION)?;
+        within("gateways", plan.gateways, MAX_GATEWAYS)?;
+        within("min-copies", plan.min_copies, count)?;
+        let ports = 2 * (u32::from(plan.gateways) + u32::from(count) * u32::from(plan.replicas_per_region));
+        let last = u32::from(plan.base_port) + ports - 1;
+        ensure!(
+            plan.base_port > 0 && last <= 65_535,
+            "--base-port must leave room for {ports} ports below 65536"
+        );
+        Ok(plan)
+    }
+
+    /// The plan of an existing devnet.
+    ///
+    /// # Errors
+    /// When there is none in the folder.
+    pub fn load(dir: &Path) -> Result<Self> {
+        let path = plan_path(dir);
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("there is no devnet in {}", dir.display()))?;
+        toml::from_str(&text).with_context(|| format!("cannot understand {}", path.display()))
+    }
+
+    /// Checks that options ask for nothing else than what is there.
+    fn agree(&self, options: &Options, dir: &Path) -> Result<()> {
+        let differs = |name: &str, asked: String, is: String| {
+            ensure!(
+                asked == is,
+                "the devnet in {} has --{name} {is}, not {asked}: use another --dir",
+                dir.display()
+            );
+            Ok(())
+        };
+        if let Some(asked) = &options.regions {
+            differs("regions", labels(asked)?.join(","), self.regions.join(","))?;
+        }
+        let numbers = [
+            ("replicas-per-region", options.replicas_per_region, self.replicas_per_region),
+            ("gateways", options.gateways, self.gateways),
+            ("base-port", options.base_port, self.base_port),
+            ("min-copies", options.min_copies, self.min_copies),
+        ];
+        for (name, asked, is) in numbers {
+            if let Some(asked) = asked {
+                differs(name, asked.to_string(), is.to_string())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every member: the gateways, then the replicas by region.
+    #[must_use]
+    pub fn members(&self, dir: &Path) -> Vec<Member> {
+        let gateways = (0..self.gateways).map(|i| (format!("gateway-{i}"), None));
+        let seats = self.regions.iter().enumerate().flat_map(|(region, label)| {
+            (0..self.replicas_per_region)
+                .map(move |number| (format!("{label}-{number}"), Some((region, number))))
+        });
+        let named: Vec<_> = gateways.chain(seats).collect();
+        let count = named.len();
+        let at = |offset: usize| {
+            let port = u16::try_from(usize::from(self.base_port) + offset).unwrap_or(u16::MAX);
+            SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+        };
+        let mut members = Vec::with_capacity(count);
+        for (i, (name, seat)) in named.into_iter().enumerate() {
+            let role = if seat.is_some() { "replica" } else { "gateway" };
+            members.push(Member { dir: dir.join(&name), name, role, grpc: at(i), http: at(count + i), seat });
+        }
+        members
+    }
+
+    /// Makes what is missing in the folder, keys and committee first of all, and keeps what is there.
+    ///
+    /// # Errors
+    /// When the folder holds a devnet that the options contradict, or cannot be written.
+    pub fn prepare(dir: &Path, options: &Options) -> Result<Self> {
+        fs::create_dir_all(dir).with_context(|| format!("cannot make folder {}", dir.display()))?;
+        if plan_path(dir).exists() {
+            let plan = Self::load(dir)?;
+            plan.agree(options, dir)?;
+            return Ok(plan);
+        }
+        let plan = Self::new(options)?;
+        let members = plan.members(dir);
+        let mut addresses = Vec::with_capacity(members.len());
+        for member in &members {
+            fs::create_dir_all(&member.dir)
+                .with_context(|| format!("cannot make folder {}", member.dir.display()))?;
+            // Left by a run that was interrupted before the plan was written.
+            let key =
+                if member.key().exists() { key::load(&member.key())? } else { key::create(&member.key())? };
+            addresses.push(key.address());
+            write(&member.config(), &plan.config(dir, member))?;
+        }
+        let committee = plan.committee(&members, &addresses)?;
+        write(&committee_path(dir), &toml::to_string(&committee).context("cannot spell the committee")?)?;
+        // Last: a folder with a plan is whole.
+        write(&plan_path(dir), &toml::to_string(&plan).context("cannot spell the plan")?)?;
+        Ok(plan)
+    }
+
+    fn committee(&self, members: &[Member], addresses: &[Address]) -> Result<Committee> {
+        let id = |index: usize| u16::try_from(index + 1).map(RegionId);
+        let mut regions = Vec::new();
+        for (index, label) in self.regions.iter().enumerate() {
+            let place = PLACES.iter().find(|place| place.0 == label).context("unknown region")?;
+            regions.push(Region {
+                id: id(index)?,
+                label: label.clone(),
+                latitude: place.1,
+                longitude: place.2,
+            });
+        }
+        let (mut seats, mut gateways) = (Vec::new(), Vec::new());
+        for (member, &address) in members.iter().zip(addresses) {
+            let endpoint = member.endpoint();
+            match member.seat {
+                Some((region, number)) => seats.push(Seat { region: id(region)?, number, address, endpoint }),
+                None => gateways.push(GatewayMember {
+                    address,
+                    endpoint,
+                    max_bytes: committee_cmd::MAX_BYTES,
+                    max_entries_per_hour: committee_cmd::MAX_ENTRIES_PER_HOUR,
+                }),
+            }
+        }
+        let parts = CommitteeParts {
+            chain_id: 0,
+            verifying_contract: Address::ZERO,
+            epoch: 1,
+            min_copies: self.min_copies,
+            min_retention: committee_cmd::MIN_RETENTION,
+            max_retention: committee_cmd::MAX_RETENTION,
+            regions,
+            seats,
+            gateways,
+        };
+        Committee::new(parts).context("these members are no committee")
+    }
+
+    fn config(&self, dir: &Path, member: &Member) -> String {
+        let quoted = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
+        format!(
+            "# {} of a devnet. See `da-node config default {}` for every setting.\n\
+             [node]\nkey = {}\ncommittee = {}\ndata_dir = {}\n\n\
+             [listen]\ngrpc = \"{}\"\nhttp = \"{}\"\n\n[{}]\n",
+            member.name,
+            member.role,
+            quoted(&member.key()),
+            quoted(&committee_path(dir)),
+            quoted(&member.dir.join("data")),
+            member.grpc,
+            member.http,
+            member.role,
+        )
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_five_regions_and_a_gateway() {
+        let plan = Plan::new(&Options::default()).unwrap();
+        assert_eq!(plan.regions, ["na-west", "na-east", "eu-central", "ap-northeast", "ap-southeast"]);
+        assert_eq!((plan.min_copies, plan.gateways, plan.base_port), (4, 1, 7700));
+        let members = plan.members(Path::new("/net"));
+        let seen: Vec<_> = members.iter().map(|m| (m.name.as_str(), m.grpc.port(), m.http.port())).collect();
+        assert_eq!(seen[0], ("gateway-0", 7700, 7706));
+        assert_eq!(seen[1], ("na-west-0", 7701, 7707));
+        assert_eq!(seen[5], ("ap-southeast-0", 7705, 7711));
+        assert_eq!(seen.len(), 6);
+    }
+
+    #[test]
+    fn options_out_of_range_are_refused() {
+        let with = |change: &dyn Fn(&mut Options)| {
+            let mut options = Options::default();
+            change(&mut options);
+            Plan::new(&options)
+        };
+        for (regions, fine) in [("0", false), ("1", true), ("12", true), ("13", false), ("mars", false)] {
+            assert_eq!(with(&|o| o.regions = Some(regions.into())).is_ok(), fine, "{regions}");
+        }
+        assert!(with(&|o| o.regions = Some("eu-west, na-east".into())).is_ok());
+        assert!(with(&|o| o.regions = Some("eu-west,eu-west".into())).is_err());
+        for (count, fine) in [(0, false), (1, true), (32, true), (33, false)] {
+            assert_eq!(with(&|o| o.replicas_per_region = Some(count)).is_ok(), fine, "{count}");
+            assert_eq!(with(&|o| o.gateways = Some(count)).is_ok(), fine, "{count}");
+        }
+        for (copies, fine) in [(0, false), (1, true), (5, true), (6, false)] {
+            assert_eq!(with(&|o| o.min_copies = Some(copies)).is_ok(), fine, "{copies}");
+        }
+        // Six members take twelve ports.
+        for (port, fine) in [(0, false), (1, true), (65_524, true), (65_525, false)] {
+            assert_eq!(with(&|o| o.base_port = Some(port)).is_ok(), fine, "{port}");
+        }
+    }
+
+    #[test]
+    fn a_folder_is_kept_and_contradictions_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { regions: Some("2".into()), gateways: Some(2), ..Options::default() };
+        let plan = Plan::prepare(dir.path(), &options).unwrap();
+        let committee = committee_cmd::load(&committee_path(dir.path())).unwrap();
+        assert_eq!((committee.regions().len(), committee.gateways().len()), (2, 2));
+        for member in plan.members(dir.path()) {
+            let address = key::load(&member.key()).unwrap().address();
+            assert!(committee.seat(&address).is_some() || committee.gateway(&address).is_some());
+        }
+        let before = fs::read(committee_path(dir.path())).unwrap();
+        assert_eq!(Plan::prepare(dir.path(), &Options::default()).unwrap(), plan);
+        assert_eq!(Plan::prepare(dir.path(), &options).unwrap(), plan);
+        let other = Options { gateways: Some(3), ..Options::default() };
+        let message = Plan::prepare(dir.path(), &other).unwrap_err().to_string();
+        assert!(message.contains("has --gateways 2, not 3"), "{message}");
+        assert_eq!(fs::read(committee_path(dir.path())).unwrap(), before);
+    }
+}

@@ -1,0 +1,152 @@
+//! One process of a devnet: started, watched, stopped.
+
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+use tonic::transport::Endpoint;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use super::plan::Member;
+
+/// Pause between two looks at a process.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Time that a look may take.
+const LOOK_WITHIN: Duration = Duration::from_secs(2);
+/// Lines of a log that are shown when a process does not come up.
+const LOG_LINES: usize = 8;
+
+/// What a member does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// There is no process.
+    Stopped,
+    /// There is a process, which does not serve.
+    NotServing(Pid),
+    /// There is a process, which serves.
+    Serving(Pid),
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            State::Stopped => f.write_str("stopped"),
+            State::NotServing(pid) => write!(f, "not serving (pid {pid})"),
+            State::Serving(pid) => write!(f, "serving (pid {pid})"),
+        }
+    }
+}
+
+/// The member's process, if it runs. A process that only has its number does not count.
+pub(super) fn running(member: &Member) -> Option<Pid> {
+    let pid: i32 = fs::read_to_string(member.pid()).ok()?.trim().parse().ok()?;
+    let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let config = member.config();
+    let config = config.as_os_str().as_encoded_bytes();
+    command.split(|&byte| byte == 0).any(|argument| argument == config).then(|| Pid::from_raw(pid))
+}
+
+/// Sends a signal.
+pub(super) fn signal(pid: Pid, signal: Signal) -> Result<()> {
+    nix::sys::signal::kill(pid, signal).with_context(|| format!("cannot send {signal} to process {pid}"))
+}
+
+/// Waits until the member's process is gone; false when it is still there at the end of that time.
+pub(super) async fn gone(member: &Member, within: Duration) -> bool {
+    let end = Instant::now() + within;
+    while running(member).is_some() {
+        if Instant::now() >= end {
+            return false;
+        }
+        sleep(LOOK_EVERY).await;
+    }
+    true
+}
+
+/// Starts the member's process, which ends by itself when the lock is free.
+pub(super) fn spawn(member: &Member, lock: Option<&Path>) -> Result<Child> {
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(member.log())
+        .with_context(|| format!("cannot open {}", member.log().display()))?;
+    let mut command = Command::new(program);
+    command.arg(member.role).arg("--config").arg(member.config());
+    if let Some(lock) = lock {
+        command.arg("--stop-when-unlocked").arg(lock);
+    }
+    // What is each member's own does not come from the environment that all share.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("MERIDIAN_NODE__")
+            || name.to_string_lossy().starts_with("MERIDIAN_LISTEN__")
+        {
+            command.env_remove(name);
+        }
+    }
+    let error_log = log.try_clone().context("cannot share the log")?;
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(error_log)
+        // Ctrl-C in a terminal reaches the devnet alone, which then stops its members in order.
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("cannot start {}", member.name))?;
+    let pid = child.id().context("it ended at once")?;
+    fs::write(member.pid(), format!("{pid}\n"))
+        .with_context(|| format!("cannot write {}", member.pid().display()))?;
+    Ok(child)
+}
+
+/// Waits until the member serves.
+pub(super) async fn until_serving(member: &Member, child: &mut Child, within: Duration) -> Result<()> {
+    let end = Instant::now() + within;
+    loop {
+        if is_serving(member).await {
+            return Ok(());
+        }
+        if let Some(status) = child.try_wait().context("cannot look after the process")? {
+            bail!("{} ended at once ({status}); its log ends with\n{}", member.name, log_end(member));
+        }
+        if Instant::now() >= end {
+            bail!("{} does not serve after {within:?}; its log ends with\n{}", member.name, log_end(member));
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// What a member does now.
+pub(super) async fn state(member: &Member) -> State {
+    match running(member) {
+        None => State::Stopped,
+        Some(pid) if is_serving(member).await => State::Serving(pid),
+        Some(pid) => State::NotServing(pid),
+    }
+}
+
+async fn is_serving(member: &Member) -> bool {
+    let check = async {
+        let endpoint = Endpoint::from_shared(member.endpoint()).ok()?.connect_timeout(LOOK_WITHIN);
+        let mut client = HealthClient::new(endpoint.connect().await.ok()?);
+        let answer = client.check(HealthCheckRequest { service: String::new() }).await.ok()?;
+        Some(answer.into_inner().status() == ServingStatus::Serving)
+    };
+    timeout(LOOK_WITHIN, check).await.ok().flatten().unwrap_or(false)
+}
+
+fn log_end(member: &Member) -> String {
+    let log = fs::read(member.log()).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+}
