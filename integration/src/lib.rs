@@ -1,6 +1,8 @@
 //! Tests of Meridian across members: whole networks, lying peers, the load tool.
 
+pub mod devnet;
 pub mod keys;
+pub mod liars;
 pub mod load;
 pub mod otlp;
 pub mod payload;

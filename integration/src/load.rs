@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub mod clients;
 pub mod floor;
 pub mod machine;
 pub mod report;

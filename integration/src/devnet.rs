@@ -1,0 +1,246 @@
+//! A whole network of real processes, run by `da-node devnet`.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use meridian_client::fetch::Reader;
+use meridian_client::rpc::Channels;
+use meridian_client::submit::Submitter;
+use meridian_proofs::committee::Committee;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::programs::Programs;
+
+/// Ports that a devnet takes at most.
+const PORTS: u16 = 32;
+
+/// Longest time for a devnet to be up.
+const START: Duration = Duration::from_secs(60);
+
+/// Longest time for a devnet to stop.
+const STOP: Duration = Duration::from_secs(30);
+
+/// A running devnet.
+pub struct Devnet {
+    dir: TempDir,
+    child: Child,
+    committee: Arc<Committee>,
+    channels: Channels,
+}
+
+/// A port from which so many consecutive ones are free now.
+fn free_ports() -> Result<u16> {
+    'base: for _ in 0..100 {
+        let first = TcpListener::bind("127.0.0.1:0")?;
+        let base = first.local_addr()?.port();
+        let Some(end) = base.checked_add(PORTS) else { continue };
+        let mut held = vec![first];
+        for port in base + 1..end {
+            match TcpListener::bind(("127.0.0.1", port)) {
+                Ok(listener) => held.push(listener),
+                Err(_) => continue 'base,
+            }
+        }
+        return Ok(base);
+    }
+    bail!("no {PORTS} consecutive free ports")
+}
+
+impl Devnet {
+    /// Starts a network with more arguments and variables than the usual ones, and waits until it answers.
+    ///
+    /// # Errors
+    /// When it does not come up within a minute.
+    pub async fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let base = free_ports()?.to_string();
+        let log = std::fs::File::create(dir.path().join("devnet.log"))?;
+        let mut command = Programs::build()?.da_node();
+        command.arg("devnet").arg("--dir").arg(dir.path().join("net")).args(["--base-port", &base]);
+        command.args(arguments).envs(variables.iter().copied());
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn().context("cannot start da-node devnet")?;
+        let mut starting = Starting { dir: Some(dir), child: Some(child) };
+        let committee = starting.wait().await?;
+        let (Some(dir), Some(child)) = (starting.dir.take(), starting.child.take()) else {
+            bail!("the devnet was taken apart while it started")
+        };
+        let devnet = Self { dir, child, committee: Arc::new(committee), channels: Channels::new() };
+        Ok(devnet)
+    }
+
+    /// The folder of the network.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        self.dir.path().join("net")
+    }
+
+    /// The committee file.
+    #[must_use]
+    pub fn committee_file(&self) -> PathBuf {
+        self.folder().join("committee.toml")
+    }
+
+    /// The committee.
+    #[must_use]
+    pub fn committee(&self) -> &Arc<Committee> {
+        &self.committee
+    }
+
+    /// Connections that tests share.
+    #[must_use]
+    pub fn channels(&self) -> &Channels {
+        &self.channels
+    }
+
+    /// Endpoints of the gateways.
+    #[must_use]
+    pub fn gateways(&self) -> Vec<String> {
+        self.committee.gateways().iter().map(|gateway| gateway.endpoint.clone()).collect()
+    }
+
+    /// A client that puts through all gateways.
+    #[must_use]
+    pub fn submitter(&self) -> Submitter {
+        Submitter::new(Arc::clone(&self.committee), self.channels.clone(), self.gateways())
+    }
+
+    /// A client that reads, with nothing measured yet.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::new(Arc::clone(&self.committee), self.channels.clone())
+    }
+
+    /// What the devnet and its members have printed.
+    #[must_use]
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("devnet.log")).unwrap_or_default()
+    }
+
+    /// The command `da`, with gateway and committee set and a config folder of its own.
+    ///
+    /// # Errors
+    /// When the programs cannot be built.
+    pub fn da(&self) -> Result<Command> {
+        let mut command = Programs::build()?.da();
+        command
+            .env("MERIDIAN_GATEWAY", self.gateways().join(","))
+            .env("MERIDIAN_COMMITTEE", self.committee_file())
+            .env("XDG_CONFIG_HOME", self.dir.path().join("config"));
+        Ok(command)
+    }
+
+    /// Kills a process with SIGKILL, by the name that the devnet gives it.
+    ///
+    /// # Errors
+    /// When the command fails.
+    pub fn kill(&self, name: &str) -> Result<()> {
+        self.control("kill", name)
+    }
+
+    /// Starts a process that was killed.
+    ///
+    /// # Errors
+    /// When the command fails.
+    pub fn revive(&self, name: &str) -> Result<()> {
+        self.control("start", name)
+    }
+
+    fn control(&self, verb: &str, name: &str) -> Result<()> {
+        let mut command = Programs::build()?.da_node();
+        let output = command.args(["devnet", verb, "--dir"]).arg(self.folder()).arg(name).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "devnet {verb} {name}: {} {said}", output.status);
+        Ok(())
+    }
+
+    /// Stops everything as Ctrl-C does.
+    ///
+    /// # Errors
+    /// When it does not stop in time.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        stop(&mut self.child)
+    }
+}
+
+impl Drop for Devnet {
+    fn drop(&mut self) {
+        if let Err(error) = stop(&mut self.child) {
+            tracing::warn!(%error, "the devnet did not stop");
+        }
+    }
+}
+
+fn stop(child: &mut Child) -> Result<ExitStatus> {
+    if let Some(status) = child.try_wait()? {
+        return Ok(status);
+    }
+    kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGTERM)?;
+    let deadline = Instant::now() + STOP;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill()?;
+    bail!("the devnet did not stop within {STOP:?}")
+}
+
+struct Starting {
+    dir: Option<TempDir>,
+    child: Option<Child>,
+}
+
+impl Starting {
+    async fn wait(&mut self) -> Result<Committee> {
+        let dir = self.dir.as_ref().context("a devnet has a folder")?.path().to_owned();
+        let deadline = Instant::now() + START;
+        let channels = Channels::new();
+        loop {
+            let said = || std::fs::read_to_string(dir.join("devnet.log")).unwrap_or_default();
+            if let Some(status) = self.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
+                bail!("the devnet ended with {status}: {}", said());
+            }
+            if let Some(committee) = load(&dir.join("net/committee.toml"))
+                && answers(&committee, &channels).await
+            {
+                return Ok(committee);
+            }
+            ensure!(Instant::now() < deadline, "the devnet is not up after {START:?}: {}", said());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child
+            && let Err(error) = stop(child)
+        {
+            tracing::warn!(%error, "the devnet did not stop");
+        }
+    }
+}
+
+fn load(path: &Path) -> Option<Committee> {
+    toml::from_str(&std::fs::read_to_string(path).ok()?).ok()
+}
+
+/// Whether every gateway is connected to every replica.
+async fn answers(committee: &Committee, channels: &Channels) -> bool {
+    for gateway in committee.gateways() {
+        let Ok(rpc) = channels.gateway(&gateway.endpoint) else { return false };
+        match rpc.status().await {
+            Ok(status) if status.seats.iter().all(|seat| seat.connected) => {}
+            _ => return false,
+        }
+    }
+    true
+}

@@ -1,0 +1,55 @@
+//! A replica that sends more than was asked for.
+
+use bytes::Bytes;
+use futures::StreamExt;
+use meridian_proto::wire::get_rows_response::Part;
+use meridian_proto::wire::{
+    GetRowsRequest, GetRowsResponse, GetSamplesRequest, GetSamplesResponse, LookupRequest, LookupResponse,
+    Sample,
+};
+use meridian_proto::{MAX_CHUNK, MAX_MESSAGE};
+use tonic::Status;
+
+use super::{ReplicaLie, RowParts, Truth, parts};
+
+/// How much more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flood {
+    /// One byte after the last row, one sample, one candidate too many.
+    OneMore,
+    /// Rows without end, messages over the limit.
+    Endless,
+}
+
+fn rows(bytes: Bytes) -> GetRowsResponse {
+    GetRowsResponse { part: Some(Part::Rows(bytes)) }
+}
+
+#[tonic::async_trait]
+impl ReplicaLie for Flood {
+    async fn rows(&self, truth: &Truth, request: GetRowsRequest) -> Result<RowParts, Status> {
+        let mut answer = truth.rows(request).await?;
+        if *self == Self::OneMore {
+            answer.push(rows(Bytes::from_static(&[0])));
+            return Ok(parts(answer));
+        }
+        let chunk = Bytes::from(vec![0; MAX_CHUNK]);
+        Ok(parts(answer).chain(futures::stream::repeat_with(move || Ok(rows(chunk.clone())))).boxed())
+    }
+
+    async fn samples(&self, truth: &Truth, request: GetSamplesRequest) -> Result<GetSamplesResponse, Status> {
+        let mut answer = truth.samples(request).await?;
+        let row = if *self == Self::OneMore { 64 } else { MAX_MESSAGE + 1 };
+        answer.samples.push(Sample { index: 0, row: vec![0; row].into(), path: Vec::new() });
+        Ok(answer)
+    }
+
+    async fn lookup(&self, truth: &Truth, request: LookupRequest) -> Result<LookupResponse, Status> {
+        let mut answer = truth.lookup(request).await?;
+        if let Some(candidate) = answer.candidates.first().cloned() {
+            let copies = if *self == Self::OneMore { 1 } else { 100_000 };
+            answer.candidates.extend(std::iter::repeat_n(candidate, copies));
+        }
+        Ok(answer)
+    }
+}
