@@ -5,6 +5,7 @@ pub mod committee_cmd;
 pub mod config;
 pub mod cpu;
 pub mod devnet;
+pub mod gateway;
 pub mod http;
 pub mod key;
 pub mod log_service;

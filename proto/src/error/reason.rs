@@ -155,6 +155,7 @@ reasons! {
         RowsMissing = "ROWS_MISSING": "The replica does not hold rows that it needs for this and is fetching them.",
         RebuildFailed = "REBUILD_FAILED": "Too few rows of the blob are within reach to rebuild the others.",
         NotSyncedWithPeers = "NOT_SYNCED_WITH_PEERS": "The replica does not sign until enough regions confirmed what it last signed.",
+        LogRetired = "LOG_RETIRED": "The gateway lost a part of its log and signs nothing any more: put to another gateway.",
         NotReady = "NOT_READY": "The node is starting.",
         ShuttingDown = "SHUTTING_DOWN": "The node is stopping.",
         Timeout = "TIMEOUT": "The work was not done in time, or the caller sent nothing for too long.",

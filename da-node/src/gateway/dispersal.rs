@@ -1,0 +1,294 @@
+//! Sends a blob to every seat at once and keeps count of who holds it.
+//!
+//! One [`Dispersal`] for a blob, however many puts want it. A slow seat holds up nobody: each has its own tasks and its
+//! own limit. What a seat did not get before the entry was appended comes later out of the kept payload, see
+//! [`super::backfill`].
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use meridian_client::rpc::DisperseOutcome;
+use meridian_proofs::checkpoint::{self, SignedDispersal};
+use meridian_proofs::ids::BlobId;
+use meridian_proto::error::{ApiError, Class};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::Core;
+use super::link::Rows;
+use super::seats::class_of;
+use crate::metrics::{self, KeyValue};
+
+/// Seconds for which a permission to upload holds, at most what protocol section 3 allows.
+const PERMIT_SECONDS: u64 = 60;
+
+/// A blob on its way to the seats.
+pub(super) struct Dispersal {
+    id: BlobId,
+    state: Mutex<State>,
+    changed: watch::Sender<()>,
+    waiting: AtomicUsize,
+    /// Nobody waits for the blob any longer and it is in no log: forget it.
+    abandoned: CancellationToken,
+}
+
+struct State {
+    /// Who holds it, by place of the seat.
+    answered: Vec<bool>,
+    /// Dropped once the payload is kept: tasks that are sending have their own.
+    rows: Option<Arc<Rows>>,
+    /// Whether the store knows which seats miss it.
+    recorded: bool,
+    /// The last refusal that asks to back off.
+    overloaded: Option<ApiError>,
+}
+
+impl Dispersal {
+    /// Waits until every member of S holds the blob.
+    ///
+    /// # Errors
+    /// `QUORUM_UNREACHABLE` when there is no S; or what replicas said, when it is they who are overloaded.
+    pub(super) async fn complete(&self, core: &Core) -> Result<(), ApiError> {
+        let mut quorum = core.seats.quorum();
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            match quorum.borrow_and_update().as_ref() {
+                Ok(members) if self.covers(members) => return Ok(()),
+                Ok(_) => {}
+                Err(missing) => {
+                    let overloaded = self.lock().overloaded.clone();
+                    return Err(overloaded.unwrap_or_else(|| core.seats.unreachable(missing)));
+                }
+            }
+            tokio::select! {
+                _ = quorum.changed() => {}
+                _ = changed.changed() => {}
+            }
+        }
+    }
+
+    /// Whether all of these seats hold the blob.
+    pub(super) fn covers(&self, members: &[usize]) -> bool {
+        let state = self.lock();
+        members.iter().all(|&seat| state.answered[seat])
+    }
+
+    /// The rows and the seats that miss the blob. From now on the store keeps count.
+    pub(super) fn record(&self) -> (Option<Arc<Rows>>, Vec<usize>) {
+        let mut state = self.lock();
+        state.recorded = true;
+        let missing =
+            state.answered.iter().enumerate().filter(|(_, answered)| !**answered).map(|(seat, _)| seat);
+        (state.rows.clone(), missing.collect())
+    }
+
+    /// Takes back [`Self::record`]: nothing was stored.
+    pub(super) fn unrecord(&self) {
+        self.lock().recorded = false;
+    }
+
+    /// The payload is kept: seats that are not being sent to now get theirs out of the store.
+    pub(super) fn kept(&self) {
+        self.lock().rows = None;
+        self.changed.send_replace(());
+    }
+
+    fn is_kept(&self) -> bool {
+        self.lock().rows.is_none()
+    }
+
+    /// Notes that a seat holds the blob, and says whether the store keeps count.
+    fn answer(&self, seat: usize) -> bool {
+        let mut state = self.lock();
+        state.answered[seat] = true;
+        let recorded = state.recorded;
+        drop(state);
+        self.changed.send_replace(());
+        recorded
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The blobs on their way, by id.
+#[derive(Default)]
+pub(super) struct Dispersals(Mutex<HashMap<BlobId, Arc<Dispersal>>>);
+
+/// Which uploads of fresh blobs are being tried, so that nothing is sent twice.
+#[derive(Default)]
+pub(super) struct Live(Mutex<HashSet<(BlobId, usize)>>);
+
+impl Live {
+    /// Whether a fresh blob is being sent to a seat.
+    pub(super) fn contains(&self, id: BlobId, seat: usize) -> bool {
+        self.lock().contains(&(id, seat))
+    }
+
+    fn enter(&self, id: BlobId, seat: usize) -> Entered<'_> {
+        self.lock().insert((id, seat));
+        Entered { live: self, id, seat }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<(BlobId, usize)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Entered<'a> {
+    live: &'a Live,
+    id: BlobId,
+    seat: usize,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.live.lock().remove(&(self.id, self.seat));
+    }
+}
+
+/// A put's share in a dispersal. The last one to go away before the entry is appended ends the dispersal.
+pub(super) struct Share {
+    dispersal: Arc<Dispersal>,
+    core: Arc<Core>,
+}
+
+impl std::ops::Deref for Share {
+    type Target = Arc<Dispersal>;
+    fn deref(&self) -> &Self::Target {
+        &self.dispersal
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut dispersals = self.core.dispersals.lock();
+        if self.dispersal.waiting.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
+        if !self.dispersal.lock().recorded {
+            self.dispersal.abandoned.cancel();
+        }
+        if dispersals.get(&self.dispersal.id).is_some_and(|own| Arc::ptr_eq(own, &self.dispersal)) {
+            dispersals.remove(&self.dispersal.id);
+        }
+    }
+}
+
+impl Dispersals {
+    /// Joins the dispersal of the blob, or begins it. The rows are dropped when there is one already.
+    pub(super) fn join(core: &Arc<Core>, rows: Rows) -> Share {
+        let id = rows.blob.id();
+        let mut dispersals = core.dispersals.lock();
+        if let Some(dispersal) = dispersals.get(&id) {
+            dispersal.waiting.fetch_add(1, Ordering::AcqRel);
+            return Share { dispersal: dispersal.clone(), core: core.clone() };
+        }
+        let seats = core.committee.seats().len();
+        let rows = Arc::new(rows);
+        let dispersal = Arc::new(Dispersal {
+            id,
+            state: Mutex::new(State {
+                answered: vec![false; seats],
+                rows: Some(rows.clone()),
+                recorded: false,
+                overloaded: None,
+            }),
+            changed: watch::Sender::new(()),
+            waiting: AtomicUsize::new(1),
+            abandoned: CancellationToken::new(),
+        });
+        dispersals.insert(id, dispersal.clone());
+        drop(dispersals);
+        for seat in 0..seats {
+            let task = upload(core.clone(), dispersal.clone(), seat, rows.clone());
+            core.tasks.spawn(task.in_current_span());
+        }
+        Share { dispersal, core: core.clone() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<BlobId, Arc<Dispersal>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends one seat its rows, again and again while puts wait for the blob.
+async fn upload(core: Arc<Core>, dispersal: Arc<Dispersal>, seat: usize, rows: Arc<Rows>) {
+    let _live = core.live.enter(dispersal.id, seat);
+    let mut up = core.seats.up(seat);
+    let mut changed = dispersal.changed.subscribe();
+    let mut pressure = core.pressure.subscribe();
+    loop {
+        if !*up.borrow_and_update() {
+            if dispersal.is_kept() {
+                break;
+            }
+            tokio::select! {
+                _ = up.changed() => {}
+                _ = changed.changed() => {}
+                () = dispersal.abandoned.cancelled() => return,
+                () = core.stop.cancelled() => return,
+            }
+            continue;
+        }
+        let mut attempt = std::pin::pin!(send(&core, seat, rows.clone()));
+        let answer = loop {
+            tokio::select! {
+                answer = &mut attempt => break Some(answer),
+                _ = pressure.changed() => if dispersal.is_kept() { break None },
+                () = dispersal.abandoned.cancelled() => return,
+                () = core.stop.cancelled() => return,
+            }
+        };
+        match answer {
+            Some(Ok(_)) => {
+                let recorded = dispersal.answer(seat);
+                if recorded {
+                    core.delivered(dispersal.id, seat).await;
+                }
+                return;
+            }
+            Some(Err(error)) if error.class() == Class::Overloaded => {
+                dispersal.lock().overloaded = Some(error);
+            }
+            Some(Err(_)) => {}
+            None => break,
+        }
+        if dispersal.is_kept() {
+            break;
+        }
+    }
+    core.backfills[seat].notify_one();
+}
+
+/// Sends one seat its rows, once.
+pub(super) async fn send(core: &Core, seat: usize, rows: Arc<Rows>) -> Result<DisperseOutcome, ApiError> {
+    let member = &core.committee.seats()[seat];
+    let turn = core.turns[seat].acquire().await;
+    let _turn = turn.map_err(|_| ApiError::internal("the limit on uploads is gone"))?;
+    let permit = checkpoint::Dispersal {
+        gateway: core.address,
+        replica: member.address,
+        epoch: core.committee.epoch(),
+        blob_id: rows.blob.id(),
+        deadline: core.clock.now().saturating_add(PERMIT_SECONDS),
+    };
+    let permit = SignedDispersal::sign(permit, &core.domain, &core.key);
+    let bytes = rows.upload_bytes(&core.committee, member);
+    let started = Instant::now();
+    let answer = core.seats.watched(seat, bytes, core.links[seat].disperse(permit, rows)).await;
+    let result = match &answer {
+        Ok(DisperseOutcome::Stored) => "stored",
+        Ok(DisperseOutcome::Held) => "held",
+        Err(error) => class_of(error),
+    };
+    let region = KeyValue::new("region", i64::from(member.region.0));
+    metrics::get().dispersals.add(1, &[region.clone(), KeyValue::new("result", result)]);
+    metrics::get().dispersal_seconds.record(started.elapsed().as_secs_f64(), &[region]);
+    answer
+}

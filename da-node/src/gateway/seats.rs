@@ -1,0 +1,309 @@
+//! How the gateway sees each seat, and the set S that follows from it.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use meridian_proofs::Address;
+use meridian_proofs::committee::{Committee, RegionId};
+use meridian_proto::convert::SeatHealth;
+use meridian_proto::error::{ApiError, Class, Reason};
+use tokio::sync::watch;
+
+use super::quorum::{self, View};
+use super::settings::Settings;
+use crate::metrics;
+
+/// S, or the regions without enough seats that answer.
+pub(super) type Quorum = Result<Arc<[usize]>, Arc<[RegionId]>>;
+
+/// Longest wait before a seat that was given up is asked again.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// The seats of the committee, each under its place in [`Committee::seats`].
+pub(super) struct Seats {
+    committee: Arc<Committee>,
+    silence: Duration,
+    probe: Duration,
+    floor: u64,
+    seats: Mutex<Vec<Seat>>,
+    quorum: watch::Sender<Quorum>,
+    up: Vec<watch::Sender<bool>>,
+}
+
+/// One seat.
+struct Seat {
+    view: View,
+    cosigned_size: u64,
+    sending: u64,
+    heard: Option<Instant>,
+    ask_after: Instant,
+    error: String,
+}
+
+impl Seats {
+    pub(super) fn new(committee: Arc<Committee>, settings: &Settings) -> Self {
+        let now = Instant::now();
+        let seat = |_| Seat {
+            view: View::default(),
+            cosigned_size: 0,
+            sending: 0,
+            heard: None,
+            ask_after: now,
+            error: "not asked yet".to_owned(),
+        };
+        let count = committee.seats().len();
+        let missing: Arc<[RegionId]> = committee.regions().iter().map(|region| region.id).collect();
+        Self {
+            silence: settings.silence(),
+            probe: settings.probe(),
+            floor: settings.floor_bytes_per_second,
+            seats: Mutex::new((0..count).map(seat).collect()),
+            quorum: watch::Sender::new(Err(missing)),
+            up: (0..count).map(|_| watch::Sender::new(false)).collect(),
+            committee,
+        }
+    }
+
+    /// S as it is now and as it changes.
+    pub(super) fn quorum(&self) -> watch::Receiver<Quorum> {
+        self.quorum.subscribe()
+    }
+
+    /// S, if there is one.
+    ///
+    /// # Errors
+    /// `QUORUM_UNREACHABLE`, naming the regions that are missing.
+    pub(super) fn current(&self) -> Result<Arc<[usize]>, ApiError> {
+        self.quorum.borrow().clone().map_err(|missing| self.unreachable(&missing))
+    }
+
+    /// The error that says which regions are missing.
+    pub(super) fn unreachable(&self, missing: &[RegionId]) -> ApiError {
+        let label = |id: &RegionId| match self.committee.region(*id) {
+            Some(region) => region.label.clone(),
+            None => id.to_string(),
+        };
+        let labels = missing.iter().map(label).collect::<Vec<_>>().join(", ");
+        let needed = self.committee.min_copies();
+        let message =
+            format!("a certificate needs {needed} regions, and too few replicas answer in: {labels}");
+        ApiError::new(Reason::QuorumUnreachable, message)
+            .with("missing_regions", labels)
+            .retry_after(self.probe.saturating_mul(2))
+    }
+
+    /// Whether a seat answers, now and as it changes.
+    pub(super) fn up(&self, seat: usize) -> watch::Receiver<bool> {
+        self.up[seat].subscribe()
+    }
+
+    /// Runs a call to a seat that is sent `bytes`, and takes note of how it ends.
+    ///
+    /// A call that is silent for too long voids the seat, and goes on: if it is answered after all, the seat is back.
+    pub(super) async fn watched<T>(
+        &self,
+        seat: usize,
+        bytes: u64,
+        call: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T, ApiError> {
+        let started = Instant::now();
+        let _sending = Sending::new(self, seat, bytes);
+        let allowance = self.silence.saturating_add(self.transfer_time(seat));
+        let mut call = std::pin::pin!(call);
+        let answer = match tokio::time::timeout(allowance, call.as_mut()).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.silent(seat, allowance);
+                call.await
+            }
+        };
+        match &answer {
+            Ok(_) => self.heard(seat, (bytes == 0).then(|| started.elapsed())),
+            Err(error) => self.failed(seat, error),
+        }
+        answer
+    }
+
+    /// The time for everything that is being sent to a seat at the lowest speed that counts as answering.
+    fn transfer_time(&self, seat: usize) -> Duration {
+        let milliseconds = u128::from(self.lock()[seat].sending) * 1000 / u128::from(self.floor.max(1));
+        Duration::from_millis(u64::try_from(milliseconds).unwrap_or(u64::MAX))
+    }
+
+    /// A seat answered. A round trip is only given for calls that move no bulk.
+    pub(super) fn heard(&self, seat: usize, round_trip: Option<Duration>) {
+        self.update(seat, |seat| {
+            seat.view.up = true;
+            seat.view.strikes = 0;
+            seat.heard = Some(Instant::now());
+            seat.error.clear();
+            if let Some(sample) = round_trip {
+                let old = seat.view.round_trip;
+                seat.view.round_trip = if old.is_zero() { sample } else { (old * 7 + sample) / 8 };
+            }
+        });
+    }
+
+    /// A look at a seat that was away found it answering: it counts again, after those that were never away.
+    pub(super) fn probed(&self, seat: usize, round_trip: Duration) {
+        self.update(seat, |seat| {
+            seat.view.up = true;
+            seat.heard = Some(Instant::now());
+            seat.error.clear();
+            if seat.view.round_trip.is_zero() {
+                seat.view.round_trip = round_trip;
+            }
+        });
+    }
+
+    /// A call to a seat failed: nothing waits for it until it answers again.
+    pub(super) fn failed(&self, seat: usize, error: &ApiError) {
+        let broken = error.reason == Reason::Unreachable;
+        if !broken {
+            let address = self.committee.seats()[seat].address;
+            tracing::warn!(%address, reason = %error.reason, message = %error.message, "replica refused a call");
+        }
+        self.give_up(seat, error.to_string(), !broken);
+    }
+
+    /// A seat's answer is wrong in a way that only it can have made.
+    pub(super) fn lied(&self, seat: usize, what: &'static str) -> ApiError {
+        let address = self.committee.seats()[seat].address;
+        tracing::warn!(%address, what, "replica gave a wrong answer");
+        let error = ApiError::new(Reason::AnswerInvalid, what).with("seat", address);
+        self.give_up(seat, error.to_string(), true);
+        error
+    }
+
+    fn silent(&self, seat: usize, allowance: Duration) {
+        let address = self.committee.seats()[seat].address;
+        tracing::warn!(%address, ?allowance, "replica is silent");
+        self.give_up(seat, format!("no answer within {} ms", allowance.as_millis()), true);
+    }
+
+    /// Voids a seat. One that is reached and still of no use is asked again ever more rarely.
+    fn give_up(&self, seat: usize, error: String, strike: bool) {
+        let probe = self.probe;
+        self.update(seat, |seat| {
+            seat.view.up = false;
+            seat.error = error;
+            seat.ask_after = Instant::now();
+            if strike {
+                let wait = probe.saturating_mul(1 << seat.view.strikes.min(6));
+                seat.ask_after += wait.min(LONGEST_WAIT);
+                seat.view.strikes = seat.view.strikes.saturating_add(1);
+            }
+        });
+    }
+
+    /// Whether it is time to look at a seat: it is away and its wait is over, or nothing was heard of it for long.
+    pub(super) fn wants_probe(&self, seat: usize, idle: Duration) -> bool {
+        let seats = self.lock();
+        let seat = &seats[seat];
+        if seat.view.up {
+            seat.heard.is_none_or(|heard| heard.elapsed() >= idle)
+        } else {
+            seat.ask_after <= Instant::now()
+        }
+    }
+
+    /// A seat's size, and whether it has cosigned the latest checkpoint.
+    pub(super) fn cosigned(&self, seat: usize, size: u64, latest: bool) {
+        self.update(seat, |seat| {
+            seat.cosigned_size = size;
+            seat.view.behind = !latest;
+        });
+    }
+
+    /// Entries of the log that a seat is known to have cosigned.
+    pub(super) fn cosigned_size(&self, seat: usize) -> u64 {
+        self.lock()[seat].cosigned_size
+    }
+
+    /// A seat has yet to cosign what others have cosigned.
+    pub(super) fn behind(&self, seat: usize) {
+        self.update(seat, |seat| seat.view.behind = true);
+    }
+
+    /// Every seat for the status, in the committee's order.
+    pub(super) fn health(&self) -> Vec<SeatHealth> {
+        let quorum = self.quorum.borrow().clone();
+        let seats = self.lock();
+        let members = self.committee.seats().iter().zip(seats.iter()).enumerate();
+        let health =
+            |(place, (member, seat)): (usize, (&meridian_proofs::committee::Seat, &Seat))| SeatHealth {
+                address: member.address,
+                connected: seat.view.up,
+                in_quorum: quorum.as_ref().is_ok_and(|quorum| quorum.contains(&place)),
+                cosigned_size: seat.cosigned_size,
+                round_trip: seat.view.round_trip,
+                last_error: seat.error.clone(),
+            };
+        members.map(health).collect()
+    }
+
+    /// The addresses of some seats.
+    pub(super) fn addresses<'a>(&'a self, places: &'a [usize]) -> impl Iterator<Item = &'a Address> {
+        places.iter().map(|&place| &self.committee.seats()[place].address)
+    }
+
+    fn update(&self, place: usize, change: impl FnOnce(&mut Seat)) {
+        let mut seats = self.lock();
+        let before = seats[place].view;
+        change(&mut seats[place]);
+        let after = seats[place].view;
+        if (before.up, before.behind) == (after.up, after.behind) {
+            return;
+        }
+        let views: Vec<View> = seats.iter().map(|seat| seat.view).collect();
+        let connected = views.iter().filter(|view| view.up).count();
+        metrics::get().seats_connected.record(u64::try_from(connected).unwrap_or(u64::MAX), &[]);
+        self.quorum.send_if_modified(|quorum| {
+            let chosen = quorum::choose(&self.committee, &views, quorum.as_deref().ok());
+            let changed = match (&*quorum, &chosen) {
+                (Ok(old), Ok(new)) => **old != **new,
+                (Err(old), Err(new)) => **old != **new,
+                _ => true,
+            };
+            if changed {
+                metrics::get().quorum_changes.add(1, &[]);
+                *quorum = chosen.map(Arc::from).map_err(Arc::from);
+            }
+            changed
+        });
+        self.up[place].send_if_modified(|up| std::mem::replace(up, after.up) != after.up);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Seat>> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Bytes on their way to a seat, for as long as it lives.
+struct Sending<'a> {
+    seats: &'a Seats,
+    seat: usize,
+    bytes: u64,
+}
+
+impl<'a> Sending<'a> {
+    fn new(seats: &'a Seats, seat: usize, bytes: u64) -> Self {
+        seats.lock()[seat].sending += bytes;
+        Self { seats, seat, bytes }
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        self.seats.lock()[self.seat].sending -= self.bytes;
+    }
+}
+
+/// The `result` attribute of a metric about a call.
+pub(super) fn class_of(error: &ApiError) -> &'static str {
+    match error.class() {
+        Class::Internal => "internal",
+        class => class.as_str(),
+    }
+}

@@ -1,0 +1,125 @@
+//! Replicas that are away, slow or lie.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_dead_region_costs_nothing() {
+    let bench = Bench::new().await;
+    for dead in 1..=5 {
+        bench.set(dead, Mode::Dead);
+        let payload = payload(u8::try_from(dead).unwrap(), 3000);
+        let certificate = bench.put(&payload).await.unwrap();
+        bench.check(&certificate, &payload);
+        assert!(!bench.seat(dead).holds(&certificate.id()));
+        bench.set(dead, Mode::Good);
+        bench.eventually(|bench| bench.gateway.status().seats.iter().all(|seat| seat.connected)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_dead_regions_are_named() {
+    let bench = Bench::new().await;
+    bench.set(2, Mode::Dead);
+    bench.set(4, Mode::Dead);
+    let payload = payload(3, 3000);
+    let error = bench.put(&payload).await.unwrap_err();
+    assert_eq!(error.reason, Reason::QuorumUnreachable);
+    assert_eq!(error.metadata["missing_regions"], "region-2, region-4");
+    bench.eventually(|bench| bench.gateway.status().memory_used == 0).await;
+    // Known by now: refused before the body is read.
+    let at_once = bench.gateway.put(start(&payload), stream::pending()).await;
+    assert_eq!(reason(at_once), Reason::QuorumUnreachable);
+    bench.set(2, Mode::Good);
+    bench
+        .eventually(|bench| bench.gateway.status().seats.iter().filter(|seat| seat.connected).count() == 4)
+        .await;
+    bench.put(&payload).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_seat_is_left_out_and_comes_back() {
+    let bench = Bench::new().await;
+    let member = bench.gateway.status().seats.iter().position(|seat| seat.in_quorum).unwrap();
+    let region = bench.seats[member].region;
+    bench.set(region, Mode::Silent);
+    let first = payload(3, 3000);
+    let certificate = bench.put(&first).await.unwrap();
+    bench.check(&certificate, &first);
+    let seat = bench.gateway.status().seats[member].clone();
+    assert!(!seat.in_quorum && !seat.connected && !seat.last_error.is_empty());
+    bench.set(region, Mode::Good);
+    bench.eventually(|bench| bench.seat(region).holds(&certificate.id())).await;
+    bench.eventually(|bench| bench.gateway.status().uploads_pending == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cosignature_of_another_key_does_not_count() {
+    let bench = Bench::new().await;
+    bench.set(3, Mode::Liar);
+    let payload = payload(3, 3000);
+    let certificate = bench.put(&payload).await.unwrap();
+    bench.check(&certificate, &payload);
+    let liar = testing::seat_key(3, 0).address();
+    assert!(!certificate.verify(&bench.committee).unwrap().signers.contains(&liar));
+    let seen = |bench: &Bench| {
+        bench.gateway.status().seats.iter().any(|seat| seat.address == liar && seat.cosigned_size == 0)
+    };
+    assert!(seen(&bench));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_of_four_bears_one_dead_and_not_two() {
+    let bench = Bench::with(settings(), 2, 4, 2).await;
+    let of_region: Vec<_> = bench.seats.iter().filter(|seat| seat.region == 1).collect();
+    of_region[0].mode.send_replace(Mode::Dead);
+    bench.put(&payload(3, 3000)).await.unwrap();
+    of_region[1].mode.send_replace(Mode::Dead);
+    let error = bench.put(&payload(4, 3000)).await.unwrap_err();
+    assert_eq!(error.metadata["missing_regions"], "region-1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seat_that_was_away_gets_what_it_missed() {
+    let bench = Bench::new().await;
+    bench.set(5, Mode::Dead);
+    let payloads: Vec<_> = (1..=4).map(|seed| payload(seed, 40_000)).collect();
+    for payload in &payloads {
+        bench.put(payload).await.unwrap();
+    }
+    bench.eventually(|bench| bench.gateway.status().memory_used == 0).await;
+    assert_eq!(bench.gateway.status().uploads_pending, 4);
+    bench.set(5, Mode::Good);
+    bench.eventually(|bench| bench.gateway.status().uploads_pending == 0).await;
+    assert!(payloads.iter().all(|payload| bench.seat(5).holds(&id(payload))));
+    bench.eventually(|bench| bench.gateway.status().seats.iter().all(|seat| seat.cosigned_size == 4)).await;
+    let full = bench.gateway.certificate(id(&payloads[0]), None).await.unwrap();
+    assert_eq!(full.verify(&bench.committee).unwrap().complete.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_that_can_wait_make_room_for_puts() {
+    let one = super::super::submit::footprint(PayloadLength::try_from(100_000).unwrap());
+    let tight =
+        Settings { memory_bytes: one * 2 - 1, silence_ms: 60_000, memory_wait_ms: 20_000, ..settings() };
+    let bench = Bench::with(tight, 5, 1, 4).await;
+    let outside = bench.gateway.status().seats.iter().position(|seat| !seat.in_quorum).unwrap();
+    bench.set(bench.seats[outside].region, Mode::Silent);
+    for seed in 1..=3 {
+        bench.put(&payload(seed, 100_000)).await.unwrap();
+    }
+    bench.set(bench.seats[outside].region, Mode::Good);
+    bench.eventually(|bench| bench.gateway.status().uploads_pending == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_expired_is_not_kept_for_a_seat() {
+    let bench = Bench::new().await;
+    bench.set(5, Mode::Dead);
+    let payload = payload(1, 40_000);
+    bench.put(&payload).await.unwrap();
+    bench.eventually(|bench| bench.gateway.status().uploads_pending == 1).await;
+    bench.clock.set(NOW + 86_400);
+    bench.set(5, Mode::Good);
+    bench.eventually(|bench| bench.gateway.status().uploads_pending == 0).await;
+    assert!(!bench.seat(5).holds(&id(&payload)));
+}
