@@ -303,9 +303,9 @@ impl Core {
         if let Some(memory) = self.memory.try_reserve(bytes) {
             return Ok(memory);
         }
-        self.pressure.send_replace(());
         let free = async {
             loop {
+                self.pressure.send_replace(());
                 tokio::time::sleep(MEMORY_LOOK).await;
                 if let Some(memory) = self.memory.try_reserve(bytes) {
                     return memory;

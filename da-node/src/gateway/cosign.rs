@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use meridian_client::rpc::CosignAnswer;
 use meridian_proofs::checkpoint::{CosignedCheckpoint, SignedCheckpoint};
@@ -14,7 +14,7 @@ use meridian_proto::error::ApiError;
 use tokio::sync::watch;
 
 use super::Core;
-use super::seats::class_of;
+use super::seats::{Call, class_of};
 use crate::metrics::{self, KeyValue};
 
 /// Most entries that go to a replica in one request, and so into one checkpoint.
@@ -26,6 +26,9 @@ pub(super) const STALE_AFTER: u64 = 30;
 
 /// How often in a row a replica may ask for other entries instead of signing.
 const MOST_DETOURS: u32 = 3;
+
+/// Longest wait before a seat that refused is asked again.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// The latest checkpoint that was signed.
 pub(super) struct Head {
@@ -148,6 +151,7 @@ pub(super) async fn run(core: Arc<Core>, seat: usize) {
     let mut heads = core.checkpoints.heads();
     let mut up = core.seats.up(seat);
     let mut signed: Option<B256> = None;
+    let mut refusals = 0u32;
     loop {
         let is_up = *up.borrow_and_update();
         let head = heads.borrow_and_update().clone();
@@ -156,6 +160,14 @@ pub(super) async fn run(core: Arc<Core>, seat: usize) {
             if !core.is_stale(&head) {
                 if catch_up(&core, seat, &head).await.is_ok() {
                     signed = Some(head.digest);
+                    refusals = 0;
+                    continue;
+                }
+                let wait = core.settings.probe().saturating_mul(1 << refusals.min(5)).min(LONGEST_WAIT);
+                refusals += 1;
+                tokio::select! {
+                    _ = up.changed() => {}
+                    () = tokio::time::sleep(wait) => {}
                 }
                 continue;
             }
@@ -190,7 +202,8 @@ async fn catch_up(core: &Core, seat: usize, head: &Head) -> Result<(), ApiError>
             &loaded
         };
         let started = Instant::now();
-        let answer = core.seats.watched(seat, 0, core.links[seat].cosign(&step, start, entries)).await;
+        let answer =
+            core.seats.watched(seat, Call::Cosign, core.links[seat].cosign(&step, start, entries)).await;
         let result = answer.as_ref().map_or_else(class_of, |_| "ok");
         let member = &core.committee.seats()[seat];
         let region = KeyValue::new("region", i64::from(member.region.0));

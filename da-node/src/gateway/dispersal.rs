@@ -19,7 +19,7 @@ use tracing::Instrument;
 
 use super::Core;
 use super::link::Rows;
-use super::seats::class_of;
+use super::seats::{Call, class_of};
 use crate::metrics::{self, KeyValue};
 
 /// Seconds for which a permission to upload holds, at most what protocol section 3 allows.
@@ -281,7 +281,7 @@ pub(super) async fn send(core: &Core, seat: usize, rows: Arc<Rows>) -> Result<Di
     let permit = SignedDispersal::sign(permit, &core.domain, &core.key);
     let bytes = rows.upload_bytes(&core.committee, member);
     let started = Instant::now();
-    let answer = core.seats.watched(seat, bytes, core.links[seat].disperse(permit, rows)).await;
+    let answer = core.seats.watched(seat, Call::Upload(bytes), core.links[seat].disperse(permit, rows)).await;
     let result = match &answer {
         Ok(DisperseOutcome::Stored) => "stored",
         Ok(DisperseOutcome::Held) => "held",

@@ -11,12 +11,21 @@ use meridian_proofs::committee::{Committee, RegionId};
 pub(super) struct View {
     /// Whether it answers.
     pub(super) up: bool,
+    /// Whether it did not cosign when it was last asked.
+    pub(super) refusing: bool,
     /// Whether it has yet to cosign what others have cosigned.
     pub(super) behind: bool,
     /// How often in a row it was given up.
     pub(super) strikes: u32,
     /// How fast it answers.
     pub(super) round_trip: Duration,
+}
+
+impl View {
+    /// Whether anything can be expected of the seat.
+    fn is_live(&self) -> bool {
+        self.up && !self.refusing
+    }
 }
 
 /// The places of the chosen seats in [`Committee::seats`], ascending; or the regions without enough seats that answer.
@@ -27,14 +36,15 @@ pub(super) type Choice = Result<Vec<usize>, Vec<RegionId>>;
 /// The current set stays while each of its members answers and keeps up: a change costs puts in flight a wait.
 pub(super) fn choose(committee: &Committee, views: &[View], current: Option<&[usize]>) -> Choice {
     if let Some(current) = current
-        && current.iter().all(|&seat| views[seat].up && !views[seat].behind)
+        && current.iter().all(|&seat| views[seat].is_live() && !views[seat].behind)
     {
         return Ok(current.to_vec());
     }
     let mut complete = Vec::new();
     let mut missing = Vec::new();
     for region in committee.regions() {
-        let mut live: Vec<usize> = places(committee, region.id).filter(|&seat| views[seat].up).collect();
+        let mut live: Vec<usize> =
+            places(committee, region.id).filter(|&seat| views[seat].is_live()).collect();
         live.sort_by_key(|&seat| rank(&views[seat]));
         live.truncate(committee.quorum(region.id));
         if live.len() < committee.quorum(region.id) {
@@ -75,7 +85,7 @@ mod tests {
     use crate::gateway::testing;
 
     fn up(ms: u64) -> View {
-        View { up: true, behind: false, strikes: 0, round_trip: Duration::from_millis(ms) }
+        View { up: true, refusing: false, behind: false, strikes: 0, round_trip: Duration::from_millis(ms) }
     }
 
     fn down() -> View {
@@ -163,6 +173,17 @@ mod tests {
             region => View { behind: region == 2, strikes: u32::from(region == 3), ..up(5) },
         });
         assert_eq!(regions(&committee, &choose(&committee, &needed, None)), [2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn who_does_not_cosign_does_not_count() {
+        let committee = testing::committee(5, 1, 4);
+        let refusing = |count: u16| {
+            let views = by_region(&committee, |region, _| View { refusing: region <= count, ..up(5) });
+            choose(&committee, &views, None)
+        };
+        assert_eq!(regions(&committee, &refusing(1)), [2, 3, 4, 5]);
+        assert_eq!(refusing(2), Err(vec![RegionId(1), RegionId(2)]));
     }
 
     #[test]

@@ -17,6 +17,15 @@ use crate::metrics;
 /// S, or the regions without enough seats that answer.
 pub(super) type Quorum = Result<Arc<[usize]>, Arc<[RegionId]>>;
 
+/// What a call to a seat is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    /// Sends this many bytes of rows.
+    Upload(u64),
+    /// Asks for a cosignature.
+    Cosign,
+}
+
 /// Longest wait before a seat that was given up is asked again.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
@@ -98,29 +107,35 @@ impl Seats {
         self.up[seat].subscribe()
     }
 
-    /// Runs a call to a seat that is sent `bytes`, and takes note of how it ends.
+    /// Runs a call to a seat, and takes note of how it ends.
     ///
     /// A call that is silent for too long voids the seat, and goes on: if it is answered after all, the seat is back.
+    /// A seat that does not cosign may have rows to fetch first: nothing waits for it, and it is sent rows all the same.
     pub(super) async fn watched<T>(
         &self,
         seat: usize,
-        bytes: u64,
+        kind: Call,
         call: impl Future<Output = Result<T, ApiError>>,
     ) -> Result<T, ApiError> {
         let started = Instant::now();
+        let bytes = if let Call::Upload(bytes) = kind { bytes } else { 0 };
         let _sending = Sending::new(self, seat, bytes);
         let allowance = self.silence.saturating_add(self.transfer_time(seat));
         let mut call = std::pin::pin!(call);
         let answer = match tokio::time::timeout(allowance, call.as_mut()).await {
             Ok(answer) => answer,
             Err(_) => {
-                self.silent(seat, allowance);
+                self.silent(seat, kind, allowance);
                 call.await
             }
         };
-        match &answer {
-            Ok(_) => self.heard(seat, (bytes == 0).then(|| started.elapsed())),
-            Err(error) => self.failed(seat, error),
+        match (&answer, kind) {
+            (Ok(_), Call::Upload(_)) => self.heard(seat, None),
+            (Ok(_), Call::Cosign) => self.heard(seat, Some(started.elapsed())),
+            (Err(error), Call::Cosign) if error.reason != Reason::Unreachable => {
+                self.cosigns_not(seat, error.to_string());
+            }
+            (Err(error), _) => self.failed(seat, error),
         }
         answer
     }
@@ -176,10 +191,24 @@ impl Seats {
         error
     }
 
-    fn silent(&self, seat: usize, allowance: Duration) {
+    fn silent(&self, seat: usize, kind: Call, allowance: Duration) {
         let address = self.committee.seats()[seat].address;
-        tracing::warn!(%address, ?allowance, "replica is silent");
-        self.give_up(seat, format!("no answer within {} ms", allowance.as_millis()), true);
+        tracing::warn!(%address, ?kind, ?allowance, "replica is silent");
+        let error = format!("no answer within {} ms", allowance.as_millis());
+        match kind {
+            Call::Upload(_) => self.give_up(seat, error, true),
+            Call::Cosign => self.cosigns_not(seat, error),
+        }
+    }
+
+    /// A seat is there and does not cosign.
+    fn cosigns_not(&self, seat: usize, error: String) {
+        let address = self.committee.seats()[seat].address;
+        tracing::info!(%address, error, "replica does not cosign now");
+        self.update(seat, |seat| {
+            seat.view.refusing = true;
+            seat.error = error;
+        });
     }
 
     /// Voids a seat. One that is reached and still of no use is asked again ever more rarely.
@@ -213,6 +242,7 @@ impl Seats {
         self.update(seat, |seat| {
             seat.cosigned_size = size;
             seat.view.behind = !latest;
+            seat.view.refusing &= !latest;
         });
     }
 
@@ -253,7 +283,7 @@ impl Seats {
         let before = seats[place].view;
         change(&mut seats[place]);
         let after = seats[place].view;
-        if (before.up, before.behind) == (after.up, after.behind) {
+        if (before.up, before.behind, before.refusing) == (after.up, after.behind, after.refusing) {
             return;
         }
         let views: Vec<View> = seats.iter().map(|seat| seat.view).collect();

@@ -12,7 +12,10 @@ async fn one_dead_region_costs_nothing() {
         bench.check(&certificate, &payload);
         assert!(!bench.seat(dead).holds(&certificate.id()));
         bench.set(dead, Mode::Good);
-        bench.eventually(|bench| bench.gateway.status().seats.iter().all(|seat| seat.connected)).await;
+        let size = u64::from(dead);
+        bench
+            .eventually(|bench| bench.gateway.status().seats.iter().all(|seat| seat.cosigned_size == size))
+            .await;
     }
 }
 
