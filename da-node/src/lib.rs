@@ -11,6 +11,7 @@ pub mod key;
 pub mod log_service;
 pub mod memory;
 pub mod metrics;
+pub mod replica;
 pub mod server;
 pub mod store;
 pub mod telemetry;

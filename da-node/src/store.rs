@@ -362,7 +362,7 @@ impl Db {
         StoreError::Failed { path: self.inner.path.clone(), error: error.into_string() }
     }
 
-    fn damage(&self, column: &'static str, key: &[u8]) -> StoreError {
+    pub(crate) fn damage(&self, column: &'static str, key: &[u8]) -> StoreError {
         self.inner.damaged.fetch_add(1, Ordering::Relaxed);
         metrics::get().checksum_failures.add(1, &[]);
         StoreError::Damaged { column, key: hex::encode(key) }

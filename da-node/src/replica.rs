@@ -1,0 +1,254 @@
+//! The replica: verifies rows and keeps them, cosigns logs, serves rows, samples and logs.
+//!
+//! An upload walks through `ingest` (permission, rows) and `keep` (one synced batch); a checkpoint through `cosign`
+//! (the rules), `floor` (what others have seen of the log) and, for rows that are missing, `rebuild`. Readers come in
+//! through `serve`. `rows` is the disk, `accounts` the room on it, `unsigned` drops what no entry names.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use meridian_client::fetch::Reader;
+use meridian_client::rpc::Channels;
+use meridian_proofs::Address;
+use meridian_proofs::checkpoint::Domain;
+use meridian_proofs::committee::{Committee, Seat};
+use meridian_proofs::ids::BlobId;
+use meridian_proofs::placement::{Interval, interval};
+use meridian_proofs::shape::Shape;
+use meridian_proofs::signature::SecretKey;
+use meridian_proto::convert::ReplicaStatus;
+use meridian_proto::error::ApiError;
+use tokio::sync::{Mutex, RwLock};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::cpu::{self, CpuPool};
+use crate::memory::MemoryBudget;
+use crate::metrics;
+use crate::store::log::LogStore;
+use crate::store::{Db, Role, StoreError};
+
+mod accounts;
+mod arrivals;
+mod cosign;
+mod floor;
+mod ingest;
+mod keep;
+mod rebuild;
+mod record;
+mod rows;
+mod serve;
+pub mod service;
+pub mod settings;
+mod unsigned;
+
+pub use serve::{Rows as ServedRows, RowsStream};
+pub use service::Service;
+pub use settings::Settings;
+
+use accounts::Accounts;
+use arrivals::Arrivals;
+use floor::Floors;
+use rebuild::Rebuilds;
+use record::Record;
+use rows::Rows;
+
+/// Locks over the blobs, by the first byte of their ids.
+const LOCKS: usize = 256;
+
+/// A running replica.
+pub struct Replica {
+    settings: Settings,
+    committee: Arc<Committee>,
+    domain: Domain,
+    seat: Seat,
+    key: SecretKey,
+    clock: Clock,
+    reader: Reader,
+    db: Db,
+    rows: Rows,
+    logs: LogStore,
+    accounts: Arc<Accounts>,
+    cpu: CpuPool,
+    upload_memory: MemoryBudget,
+    /// Whoever writes or drops a blob holds its lock alone; whoever relies on what is there until an entry names it
+    /// holds it with others.
+    locks: Vec<Arc<RwLock<()>>>,
+    /// One cosignature at a time for each log.
+    cosigning: HashMap<Address, Arc<Mutex<()>>>,
+    /// When the blobs came that no entry names.
+    unsigned: std::sync::Mutex<HashMap<BlobId, u64>>,
+    arrivals: Arrivals,
+    rebuilds: Rebuilds,
+    floors: Floors,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Replica {
+    /// Opens the replica whose seat `key` has, with its store in `data_dir`, and starts its tasks.
+    ///
+    /// # Errors
+    /// When the key has no seat in the committee, or the store cannot be opened.
+    pub async fn open(
+        settings: Settings,
+        data_dir: &Path,
+        committee: Arc<Committee>,
+        key: SecretKey,
+        channels: Channels,
+    ) -> anyhow::Result<Arc<Self>> {
+        Self::open_with(settings, data_dir, committee, key, channels, Clock::system()).await
+    }
+
+    /// Like [`Replica::open`], with a clock of one's own.
+    ///
+    /// # Errors
+    /// When the key has no seat in the committee, or the store cannot be opened.
+    pub async fn open_with(
+        settings: Settings,
+        data_dir: &Path,
+        committee: Arc<Committee>,
+        key: SecretKey,
+        channels: Channels,
+        clock: Clock,
+    ) -> anyhow::Result<Arc<Self>> {
+        let address = key.address();
+        let seat = committee.seat(&address).cloned();
+        let seat = seat.with_context(|| format!("{address} has no seat in the committee"))?;
+        let path = data_dir.join("store");
+        let opened = cpu::blocking(move || open_store(&path)).await;
+        let (db, accounts, unsigned) = opened.context("cannot open the replica's store")?;
+        let cpu = match settings.cpu_threads {
+            0 => CpuPool::of_machine(),
+            threads => CpuPool::new(threads),
+        };
+        let gateways = || committee.gateways().iter().map(|gateway| gateway.address);
+        let replica = Arc::new(Self {
+            domain: committee.domain(),
+            seat,
+            key,
+            clock,
+            reader: Reader::new(Arc::clone(&committee), channels),
+            rows: Rows::new(db.clone()),
+            logs: LogStore::new(db.clone()),
+            db,
+            accounts: Arc::new(accounts),
+            cpu,
+            upload_memory: MemoryBudget::new(settings.upload_memory_bytes),
+            locks: (0..LOCKS).map(|_| Arc::default()).collect(),
+            cosigning: gateways().map(|gateway| (gateway, Arc::default())).collect(),
+            unsigned: std::sync::Mutex::new(unsigned),
+            arrivals: Arrivals::default(),
+            rebuilds: Rebuilds::new(&settings),
+            floors: Floors::new(gateways()),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            committee,
+            settings,
+        });
+        replica.show_totals();
+        for gateway in replica.committee.gateways() {
+            replica.spawn(Arc::clone(&replica).find_floor(gateway.clone()));
+        }
+        replica.spawn(Arc::clone(&replica).drop_unsigned_for_ever());
+        Ok(replica)
+    }
+
+    /// Stops the tasks and waits until nothing is being written.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// The logs that this replica cosigned.
+    #[must_use]
+    pub fn logs(&self) -> &LogStore {
+        &self.logs
+    }
+
+    /// What this replica holds and does.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn status(&self) -> Result<ReplicaStatus, ApiError> {
+        let logs = self.logs.clone();
+        let logs = cpu::blocking(move || logs.checkpoints()).await?.len();
+        let (blobs, row_bytes) = self.accounts.totals();
+        Ok(ReplicaStatus {
+            address: self.seat.address,
+            region: self.seat.region,
+            seat: self.seat.number,
+            epoch: self.committee.epoch(),
+            blobs,
+            row_bytes,
+            max_bytes: self.settings.max_bytes,
+            logs: record::wide(logs),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        })
+    }
+
+    /// Runs a task until the replica stops.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    /// Reads from the disk, off the async threads.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Rows) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let rows = self.rows.clone();
+        cpu::blocking(move || read(&rows)).await
+    }
+
+    /// The rows of a blob that this replica's seat holds.
+    fn interval(&self, id: &BlobId, shape: Shape) -> Interval {
+        interval(&self.committee, &self.seat, id, shape)
+    }
+
+    /// Whether all is on disk that this replica has to hold of a blob.
+    fn holds(&self, id: &BlobId, record: &Record) -> bool {
+        let interval = self.interval(id, record.shape());
+        record.inconsistent || interval.ranges().iter().all(|range| record.find(range).is_some())
+    }
+
+    fn lock_of(&self, id: &BlobId) -> usize {
+        usize::from(id.as_bytes()[0]) % LOCKS
+    }
+
+    fn show_totals(&self) {
+        let (blobs, bytes) = self.accounts.totals();
+        metrics::get().stored_blobs.record(blobs, &[]);
+        metrics::get().stored_bytes.record(bytes, &[]);
+    }
+}
+
+/// Opens the store and reads from it what is kept in memory.
+fn open_store(path: &Path) -> Result<(Db, Accounts, HashMap<BlobId, u64>), StoreError> {
+    let columns = [&LogStore::COLUMNS[..], &rows::COLUMNS[..]].concat();
+    let db = Db::open(path, Role::Replica, &columns)?;
+    let rows = Rows::new(db.clone());
+    let accounts = Accounts::default();
+    let mut unsigned = HashMap::new();
+    rows.each_record(|id, record| {
+        accounts.stored(record.row_bytes(), true);
+        unsigned.insert(id, record.stored_at);
+    })?;
+    for id in unsigned.keys().copied().collect::<Vec<_>>() {
+        if rows.is_named(&id)? {
+            unsigned.remove(&id);
+        }
+    }
+    rows.each_owed(|owed| accounts.charge(&owed))?;
+    Ok((db, accounts, unsigned))
+}

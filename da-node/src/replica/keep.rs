@@ -1,0 +1,114 @@
+//! Puts verified rows on disk: all that belongs to a blob in one synced batch.
+
+use std::sync::Arc;
+
+use meridian_proofs::Address;
+use meridian_proofs::row_proof::{BlobContext, VerifiedRange};
+use meridian_proto::error::{ApiError, Reason};
+
+use super::Replica;
+use super::accounts::{NoRoom, Room};
+use super::rows::Owed;
+use crate::cpu;
+use crate::store::{Batch, Durability};
+
+/// What the rows are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// The rows of this replica's seat.
+    Share,
+    /// K rows that re-encode to another row root.
+    Inconsistent,
+}
+
+/// Who has to have room for the rows until an entry names them, and how long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Debtor {
+    pub(super) gateway: Address,
+    pub(super) until: u64,
+}
+
+impl Replica {
+    /// Keeps room on disk free for `bytes` of rows; for an upload within the quota of its gateway.
+    pub(super) fn reserve(&self, bytes: u64, upload: Option<&Address>) -> Result<Room, ApiError> {
+        let quota = |gateway| self.committee.gateway(gateway).map(|member| (*gateway, member.max_bytes));
+        let (limit, now) = (self.settings.max_bytes, self.clock.now());
+        self.accounts.reserve(bytes, limit, upload.and_then(quota), now).map_err(|why| match why {
+            NoRoom::Storage => ApiError::new(Reason::StorageFull, "the replica's storage limit is reached")
+                .with("limit_bytes", limit)
+                .retry_after(super::ingest::FULL_WAIT),
+            NoRoom::Quota => {
+                let text = "the gateway's unexpired rows take its whole quota of bytes";
+                ApiError::new(Reason::QuotaExceeded, text).retry_after(super::ingest::FULL_WAIT)
+            }
+        })
+    }
+
+    /// Writes verified rows, unless the disk has what it needs of the blob. Says whether anything was written.
+    ///
+    /// Goes on to its end when the caller goes away. The reserved room is used or given back.
+    pub(super) async fn keep(
+        self: &Arc<Self>,
+        context: Arc<BlobContext>,
+        ranges: Vec<VerifiedRange>,
+        kind: Kind,
+        debtor: Option<Debtor>,
+        room: Room,
+    ) -> Result<bool, ApiError> {
+        let id = context.id();
+        let lock = Arc::clone(&self.locks[self.lock_of(&id)]).write_owned().await;
+        let replica = Arc::clone(self);
+        cpu::blocking(move || {
+            let _lock = lock;
+            let _room = room;
+            replica.keep_now(&context, ranges, kind, debtor)
+        })
+        .await
+    }
+
+    /// The part of [`Replica::keep`] that has the blob's lock.
+    fn keep_now(
+        &self,
+        context: &BlobContext,
+        mut ranges: Vec<VerifiedRange>,
+        kind: Kind,
+        debtor: Option<Debtor>,
+    ) -> Result<bool, ApiError> {
+        let (id, now) = (context.id(), self.clock.now());
+        let old = self.rows.record(&id)?;
+        let enough = old.as_ref().is_some_and(|record| match kind {
+            Kind::Share => self.holds(&id, record),
+            Kind::Inconsistent => record.inconsistent,
+        });
+        if enough {
+            return Ok(false);
+        }
+        let (old_bytes, is_new) = (old.as_ref().map_or(0, |record| record.row_bytes()), old.is_none());
+        if let Some(record) = &old {
+            ranges.retain(|verified| record.find(&verified.range()).is_none());
+        }
+        let mut batch = Batch::new();
+        let mut record = self.rows.put(&mut batch, context, old, &ranges, now);
+        if kind == Kind::Inconsistent {
+            record.inconsistent = true;
+            self.rows.put_record(&mut batch, &id, &record);
+        }
+        let owed =
+            debtor.filter(|debtor| self.accounts.charged(&debtor.gateway, &id).is_none()).map(|debtor| {
+                Owed { gateway: debtor.gateway, blob: id, until: debtor.until, bytes: record.row_bytes() }
+            });
+        if let Some(owed) = &owed {
+            self.rows.put_owed(&mut batch, owed);
+        }
+        self.db.commit(batch, Durability::Synced)?;
+        self.accounts.stored(record.row_bytes() - old_bytes, is_new);
+        if let Some(owed) = &owed {
+            self.accounts.charge(owed);
+        }
+        if is_new && !self.rows.is_named(&id)? {
+            self.note_unsigned(id, now);
+        }
+        self.show_totals();
+        Ok(true)
+    }
+}

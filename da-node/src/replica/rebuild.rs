@@ -1,0 +1,226 @@
+//! Rebuilds whole blobs from K verified rows, for readers and to put back rows that are missing.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use meridian_proofs::encode::EncodedBlob;
+use meridian_proofs::ids::BlobId;
+use meridian_proofs::reconstruct::{Rebuilt, RowSet};
+use meridian_proofs::row_proof::BlobContext;
+use meridian_proto::error::{ApiError, Reason};
+use tokio::sync::Semaphore;
+
+use super::keep::Kind;
+use super::record::{Record, wide};
+use super::rows;
+use super::settings::Settings;
+use super::{Replica, Rows};
+use crate::memory::{MemoryBudget, Reservation};
+use crate::metrics::{self, KeyValue};
+
+/// How long to wait when there is no place for one more.
+const QUEUE_WAIT: Duration = Duration::from_secs(1);
+
+type Work = Shared<BoxFuture<'static, Result<Arc<Whole>, ApiError>>>;
+
+/// The rebuilding that goes on: each blob once, a bounded number at a time.
+pub(super) struct Rebuilds {
+    running: Mutex<HashMap<BlobId, Work>>,
+    most: usize,
+    places: Semaphore,
+    memory: MemoryBudget,
+}
+
+/// What K rows of a blob re-encode to.
+pub(super) enum Whole {
+    /// The blob.
+    Blob {
+        /// To check rows with.
+        context: Arc<BlobContext>,
+        /// All its rows.
+        blob: Box<EncodedBlob>,
+        /// Memory of the rows.
+        _memory: Reservation,
+    },
+    /// Something else: nobody can read a payload from it. The rows that show it are on disk.
+    Inconsistent,
+}
+
+impl Rebuilds {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            running: Mutex::default(),
+            most: settings.rebuilds.saturating_add(settings.rebuild_queue),
+            places: Semaphore::new(settings.rebuilds.min(Semaphore::MAX_PERMITS)),
+            memory: MemoryBudget::new(settings.rebuild_memory_bytes),
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<BlobId, Work>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Replica {
+    /// The whole blob, rebuilt from rows on disk or at other replicas. Requests for one blob share the work.
+    pub(super) async fn whole(self: &Arc<Self>, id: BlobId) -> Result<Arc<Whole>, ApiError> {
+        let work = {
+            let mut running = self.rebuilds.running();
+            match running.get(&id) {
+                Some(work) => work.clone(),
+                None if running.len() >= self.rebuilds.most => {
+                    let text = "too many blobs are being rebuilt";
+                    return Err(ApiError::new(Reason::TooManyRequests, text).retry_after(QUEUE_WAIT));
+                }
+                None => {
+                    let work = self.begin_whole(id);
+                    running.insert(id, work.clone());
+                    work
+                }
+            }
+        };
+        work.await
+    }
+
+    /// Starts the work on a task of its own, so that it goes on when the first who asked goes away.
+    fn begin_whole(self: &Arc<Self>, id: BlobId) -> Work {
+        let replica = Arc::clone(self);
+        let task = self.tasks.spawn(async move {
+            let begun = Instant::now();
+            let work = replica.rebuild(id);
+            let outcome = tokio::select! {
+                () = replica.stop.cancelled() => Err(ApiError::new(Reason::ShuttingDown, "the replica is stopping")),
+                outcome = work => outcome,
+            };
+            replica.rebuilds.running().remove(&id);
+            let result = match &outcome {
+                Ok(whole) if matches!(**whole, Whole::Inconsistent) => "inconsistent",
+                Ok(_) => "ok",
+                Err(error) => error.class().as_str(),
+            };
+            metrics::get().rebuilds.add(1, &[KeyValue::new("result", result)]);
+            metrics::get().rebuild_seconds.record(begun.elapsed().as_secs_f64(), &[]);
+            outcome
+        });
+        let replica = Arc::clone(self);
+        let joined = async move {
+            task.await.unwrap_or_else(|error| {
+                replica.rebuilds.running().remove(&id);
+                Err(ApiError::internal(format!("rebuilding a blob broke: {error}")))
+            })
+        };
+        joined.boxed().shared()
+    }
+
+    async fn rebuild(self: &Arc<Self>, id: BlobId) -> Result<Arc<Whole>, ApiError> {
+        let place = self.rebuilds.places.acquire().await;
+        let _place = place.map_err(|closed| ApiError::internal(closed.to_string()))?;
+        let record = self.read(move |rows| rows.record(&id)).await?;
+        let stored = match &record {
+            Some(record) => {
+                let header = record.header;
+                self.read(move |rows| rows::context(rows, id, header)).await.ok()
+            }
+            None => None,
+        };
+        let context = match stored {
+            Some(context) => Arc::new(context),
+            None => self.reader.context(id).await?,
+        };
+        let shape = context.shape();
+        // The rows that are gathered, the decoded ones, and all of them.
+        let memory = wide(shape.total_bytes() + 2 * shape.data_bytes());
+        let memory = self.rebuilds.memory.try_reserve(memory).ok_or_else(|| {
+            ApiError::new(Reason::MemoryBudget, "the blobs being rebuilt take the whole memory budget")
+                .retry_after(QUEUE_WAIT)
+        })?;
+        let own = match record {
+            Some(record) => self.own_rows(&context, record).await,
+            None => RowSet::new(Arc::clone(&context)),
+        };
+        let set = if own.is_decodable() {
+            own
+        } else {
+            drop(own);
+            self.reader.gather(&context, Some(self.seat.address), true).await?
+        };
+        let (set, rebuilt) = self
+            .cpu
+            .run(move || {
+                let rebuilt = set.rebuild();
+                (set, rebuilt)
+            })
+            .await;
+        match rebuilt.map_err(|error| ApiError::internal(error.to_string()))? {
+            Rebuilt::Consistent(blob) => Ok(Arc::new(Whole::Blob { context, blob, _memory: memory })),
+            Rebuilt::Inconsistent => {
+                tracing::warn!(blob = %id, "verified rows of a blob re-encode to another row root");
+                let ranges = set.into_ranges();
+                let bytes = ranges.iter().map(|range| wide(range.rows().len())).sum();
+                let room = self.reserve(bytes, None)?;
+                if self.keep(context, ranges, Kind::Inconsistent, None, room).await? {
+                    metrics::get().inconsistent_blobs.add(1, &[]);
+                }
+                Ok(Arc::new(Whole::Inconsistent))
+            }
+        }
+    }
+
+    /// The rows on disk, checked again. Damaged ones are left out.
+    async fn own_rows(&self, context: &Arc<BlobContext>, record: Record) -> RowSet {
+        let (context, rows) = (Arc::clone(context), self.rows.clone());
+        self.cpu.run(move || own_rows(&context, &rows, &record)).await
+    }
+
+    /// Puts the rows of this replica's seat back on disk, or the rows that show that there is no such blob.
+    pub(super) async fn repair(self: &Arc<Self>, id: BlobId) -> Result<(), ApiError> {
+        let outcome = self.put_back(id).await;
+        let result = outcome.as_ref().map_or_else(|error| error.class().as_str(), |()| "ok");
+        metrics::get().repairs.add(1, &[KeyValue::new("result", result)]);
+        outcome
+    }
+
+    async fn put_back(self: &Arc<Self>, id: BlobId) -> Result<(), ApiError> {
+        let whole = self.whole(id).await?;
+        let Whole::Blob { context, blob, .. } = &*whole else { return Ok(()) };
+        let interval = self.interval(&id, blob.shape());
+        let room = self.reserve(wide(interval.rows() * blob.shape().row_bytes()), None)?;
+        let (context, from) = (Arc::clone(context), Arc::clone(&whole));
+        let verified = self
+            .cpu
+            .run(move || {
+                let Whole::Blob { context, blob, .. } = &*from else { return Ok(Vec::new()) };
+                let check = |range| context.check_range(range, blob.rows(range), &blob.range_proof(range));
+                interval.ranges().iter().map(|range| check(*range)).collect::<Result<_, _>>()
+            })
+            .await;
+        let verified = verified.map_err(|error| ApiError::internal(format!("rebuilt rows fail: {error}")))?;
+        self.keep(context, verified, Kind::Share, None, room).await?;
+        Ok(())
+    }
+}
+
+fn own_rows(context: &Arc<BlobContext>, rows: &Rows, record: &Record) -> RowSet {
+    let id = context.id();
+    let mut set = RowSet::new(Arc::clone(context));
+    for (place, stored) in record.ranges.iter().enumerate() {
+        if set.is_decodable() {
+            break;
+        }
+        let read = rows.rows(&id, record, place, &stored.range);
+        let checked = read.map_err(|error| error.to_string()).and_then(|bytes| {
+            context.check_range(stored.range, bytes, &stored.proof).map_err(|error| error.to_string())
+        });
+        match checked.map(|verified| set.insert(verified)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(blob = %id, %error, "stored rows are of another blob"),
+            Err(error) => {
+                tracing::error!(blob = %id, first_row = stored.range.start(), error, "stored rows are damaged");
+            }
+        }
+    }
+    set
+}

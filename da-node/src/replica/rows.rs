@@ -1,0 +1,310 @@
+//! The blobs on disk: rows in checked pieces, leaves, RLC vectors, and which entries name them.
+
+use bytes::{Bytes, BytesMut};
+use meridian_proofs::hash::Blake3;
+use meridian_proofs::header::BlobHeader;
+use meridian_proofs::ids::{BlobId, PayloadHash};
+use meridian_proofs::log::LogEntry;
+use meridian_proofs::merkle::PartialTree;
+use meridian_proofs::rlc::RlcVector;
+use meridian_proofs::row_proof::{BlobContext, VerifiedRange};
+use meridian_proofs::shape::RowRange;
+use meridian_proofs::{Address, B256};
+use meridian_proto::convert::EntryRef;
+
+use super::record::{Record, StoredRange, wide};
+use crate::store::{Batch, Db, StoreError};
+
+const BLOBS: &str = "blobs";
+const RLCS: &str = "rlc_vectors";
+const LEAVES: &str = "row_leaves";
+const ROWS: &str = "rows";
+const NAMED: &str = "entries_by_blob";
+const ALIASES: &str = "aliases";
+const OWED: &str = "owed";
+
+/// Columns of the blobs.
+pub(super) const COLUMNS: [&str; 7] = [BLOBS, RLCS, LEAVES, ROWS, NAMED, ALIASES, OWED];
+
+/// Bytes of rows under one key: what a read of one row has to check.
+const PIECE: usize = 64 << 10;
+/// Records that are read at once at the start.
+const PAGE: usize = 1024;
+/// Blobs of one alias that are looked at.
+const ALIAS_SCAN: usize = 256;
+
+/// The blobs on disk.
+#[derive(Clone, Debug)]
+pub(super) struct Rows {
+    db: Db,
+}
+
+/// What a gateway owes room for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Owed {
+    pub(super) gateway: Address,
+    pub(super) blob: BlobId,
+    /// Unix seconds.
+    pub(super) until: u64,
+    pub(super) bytes: u64,
+}
+
+/// Rows that are to be read from one stored value.
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    key: Vec<u8>,
+    skip: usize,
+    bytes: usize,
+}
+
+impl Rows {
+    pub(super) fn new(db: Db) -> Self {
+        Self { db }
+    }
+
+    /// What is on disk of a blob.
+    pub(super) fn record(&self, id: &BlobId) -> Result<Option<Record>, StoreError> {
+        let Some(bytes) = self.db.get(BLOBS, id.as_bytes())? else { return Ok(None) };
+        Record::decode(&bytes).map(Some).ok_or_else(|| self.db.damage(BLOBS, id.as_bytes()))
+    }
+
+    /// The RLC vector of a blob that is on disk.
+    pub(super) fn rlc(&self, id: &BlobId) -> Result<RlcVector, StoreError> {
+        let found = self.db.get(RLCS, id.as_bytes())?;
+        let rlc = found.and_then(|bytes| RlcVector::from_bytes(&bytes).ok());
+        rlc.ok_or_else(|| self.db.damage(RLCS, id.as_bytes()))
+    }
+
+    /// Every record, page by page.
+    pub(super) fn each_record(&self, mut each: impl FnMut(BlobId, &Record)) -> Result<(), StoreError> {
+        self.each(BLOBS, |key, value| {
+            let (Ok(id), Some(record)) = (<[u8; 32]>::try_from(key), Record::decode(value)) else {
+                return Err(self.db.damage(BLOBS, key));
+            };
+            each(id.into(), &record);
+            Ok(())
+        })
+    }
+
+    /// Everything that gateways owe room for.
+    pub(super) fn each_owed(&self, mut each: impl FnMut(Owed)) -> Result<(), StoreError> {
+        self.each(OWED, |key, value| {
+            let owed = decode_owed(key, value).ok_or_else(|| self.db.damage(OWED, key))?;
+            each(owed);
+            Ok(())
+        })
+    }
+
+    fn each(
+        &self,
+        column: &'static str,
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut start = Vec::new();
+        loop {
+            let page = self.db.scan(column, &[], &start, PAGE)?;
+            for (key, value) in &page {
+                each(key, value)?;
+            }
+            match page.last() {
+                Some((key, _)) if page.len() == PAGE => start = [key, &[0][..]].concat(),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Puts checked ranges of a blob into a batch, after those that are on disk already. Gives the new record.
+    pub(super) fn put(
+        &self,
+        batch: &mut Batch,
+        context: &BlobContext,
+        old: Option<Record>,
+        ranges: &[VerifiedRange],
+        now: u64,
+    ) -> Record {
+        let id = context.id();
+        let mut record = old.unwrap_or_else(|| {
+            batch.put(RLCS, *id.as_bytes(), context.rlc().to_bytes());
+            Record { header: *context.header(), inconsistent: false, stored_at: now, ranges: Vec::new() }
+        });
+        let row_bytes = context.shape().row_bytes();
+        for verified in ranges {
+            let place = record.ranges.len();
+            let leaves = verified.leaves().concat();
+            batch.put(LEAVES, place_key(&id, place), leaves);
+            let step = piece_rows(row_bytes) * row_bytes;
+            for start in (0..verified.rows().len()).step_by(step) {
+                let end = verified.rows().len().min(start + step);
+                let piece = start / step;
+                batch.put(ROWS, piece_key(&id, place, piece), verified.rows().slice(start..end));
+            }
+            record.ranges.push(StoredRange { range: verified.range(), proof: verified.proof().clone() });
+        }
+        self.put_record(batch, &id, &record);
+        record
+    }
+
+    /// Replaces a record.
+    pub(super) fn put_record(&self, batch: &mut Batch, id: &BlobId, record: &Record) {
+        batch.put(BLOBS, *id.as_bytes(), record.encode());
+    }
+
+    /// Deletes a blob and all its rows.
+    pub(super) fn delete(&self, batch: &mut Batch, id: &BlobId, record: &Record) {
+        batch.delete(BLOBS, *id.as_bytes());
+        batch.delete(RLCS, *id.as_bytes());
+        let step = piece_rows(record.shape().row_bytes());
+        for (place, stored) in record.ranges.iter().enumerate() {
+            batch.delete(LEAVES, place_key(id, place));
+            for piece in 0..usize::try_from(stored.range.count()).unwrap_or(usize::MAX).div_ceil(step) {
+                batch.delete(ROWS, piece_key(id, place, piece));
+            }
+        }
+    }
+
+    /// The tree over a stored range.
+    pub(super) fn tree(&self, id: &BlobId, record: &Record, place: usize) -> Result<PartialTree, StoreError> {
+        let key = place_key(id, place);
+        let damaged = || self.db.damage(LEAVES, &key);
+        let stored = record.ranges.get(place).ok_or_else(damaged)?;
+        let bytes = self.db.get(LEAVES, &key)?.ok_or_else(damaged)?;
+        let leaves = bytes.chunks_exact(32).map(B256::from_slice).collect();
+        let tree =
+            PartialTree::new::<Blake3>(record.shape().total_rows(), stored.range, leaves, &stored.proof);
+        tree.ok().filter(|tree| tree.root() == record.header.row_root).ok_or_else(damaged)
+    }
+
+    /// Where the rows of a range are that lies within the stored range at `place`.
+    pub(super) fn pieces(&self, id: &BlobId, record: &Record, place: usize, range: &RowRange) -> Vec<Piece> {
+        let Some(stored) = record.ranges.get(place) else { return Vec::new() };
+        let row_bytes = record.shape().row_bytes();
+        let step = piece_rows(row_bytes);
+        let offset =
+            |row: u32| usize::try_from(row.saturating_sub(stored.range.start())).unwrap_or(usize::MAX);
+        let (start, end) = (offset(range.start()), offset(range.end()));
+        (start / step..end.div_ceil(step))
+            .map(|piece| {
+                let (from, to) = (start.max(piece * step), end.min((piece + 1) * step));
+                Piece {
+                    key: piece_key(id, place, piece),
+                    skip: (from - piece * step) * row_bytes,
+                    bytes: (to - from) * row_bytes,
+                }
+            })
+            .collect()
+    }
+
+    /// The rows of a piece, checked.
+    pub(super) fn read(&self, piece: &Piece) -> Result<Bytes, StoreError> {
+        let damaged = || self.db.damage(ROWS, &piece.key);
+        let value = self.db.get(ROWS, &piece.key)?.ok_or_else(damaged)?;
+        let end = piece.skip + piece.bytes;
+        if value.len() < end {
+            return Err(damaged());
+        }
+        Ok(value.slice(piece.skip..end))
+    }
+
+    /// All rows of a range that lies within the stored range at `place`.
+    pub(super) fn rows(
+        &self,
+        id: &BlobId,
+        record: &Record,
+        place: usize,
+        range: &RowRange,
+    ) -> Result<Bytes, StoreError> {
+        let pieces = self.pieces(id, record, place, range);
+        let mut rows = BytesMut::with_capacity(pieces.iter().map(|piece| piece.bytes).sum());
+        for piece in &pieces {
+            rows.extend_from_slice(&self.read(piece)?);
+        }
+        Ok(rows.freeze())
+    }
+
+    /// Notes that a cosigned entry names a blob.
+    pub(super) fn put_entry(&self, batch: &mut Batch, gateway: &Address, index: u64, entry: &LogEntry) {
+        let age = (u64::MAX - entry.time).to_be_bytes();
+        let key = [&entry.blob_id.as_bytes()[..], &age, gateway.as_slice(), &index.to_be_bytes()].concat();
+        batch.put(NAMED, key, Bytes::copy_from_slice(&entry.encode()));
+        if entry.payload_hash.is_bound() {
+            let key = [&entry.payload_hash.as_bytes()[..], entry.blob_id.as_bytes()].concat();
+            batch.put(ALIASES, key, entry.time.to_be_bytes().to_vec());
+        }
+    }
+
+    /// The cosigned entries that name a blob, the latest first.
+    pub(super) fn entries(&self, id: &BlobId, limit: usize) -> Result<Vec<EntryRef>, StoreError> {
+        let decode = |(key, value): (Box<[u8]>, Bytes)| {
+            let decoded = key.get(40..).and_then(|rest| {
+                let (gateway, index) = rest.split_first_chunk::<20>()?;
+                let index = u64::from_be_bytes(index.try_into().ok()?);
+                let entry = LogEntry::decode(&value).ok()?;
+                Some(EntryRef { gateway: Address::new(*gateway), index, entry })
+            });
+            decoded.ok_or_else(|| self.db.damage(NAMED, &key))
+        };
+        self.db.scan(NAMED, id.as_bytes(), &[], limit)?.into_iter().map(decode).collect()
+    }
+
+    /// Whether a cosigned entry names a blob.
+    pub(super) fn is_named(&self, id: &BlobId) -> Result<bool, StoreError> {
+        Ok(!self.db.scan(NAMED, id.as_bytes(), &[], 1)?.is_empty())
+    }
+
+    /// The blobs that entries with a payload hash name, the latest first.
+    pub(super) fn aliases(&self, hash: &PayloadHash, limit: usize) -> Result<Vec<BlobId>, StoreError> {
+        let mut found = Vec::new();
+        for (key, value) in self.db.scan(ALIASES, hash.as_bytes(), &[], ALIAS_SCAN)? {
+            let id = key.get(32..).and_then(|id| <[u8; 32]>::try_from(id).ok());
+            let time = <[u8; 8]>::try_from(&value[..]).ok().map(u64::from_be_bytes);
+            let (Some(id), Some(time)) = (id, time) else { return Err(self.db.damage(ALIASES, &key)) };
+            found.push((std::cmp::Reverse(time), BlobId::from(id)));
+        }
+        found.sort_unstable();
+        Ok(found.into_iter().take(limit).map(|(_, id)| id).collect())
+    }
+
+    /// Notes what a gateway owes room for.
+    pub(super) fn put_owed(&self, batch: &mut Batch, owed: &Owed) {
+        let value = [owed.until.to_be_bytes(), owed.bytes.to_be_bytes()].concat();
+        batch.put(OWED, owed_key(&owed.gateway, &owed.blob), value);
+    }
+
+    /// Forgets what a gateway owes room for.
+    pub(super) fn delete_owed(&self, batch: &mut Batch, gateway: &Address, blob: &BlobId) {
+        batch.delete(OWED, owed_key(gateway, blob));
+    }
+}
+
+/// What a context knows of a blob, read again from disk.
+pub(super) fn context(rows: &Rows, id: BlobId, header: BlobHeader) -> Result<BlobContext, StoreError> {
+    let rlc = rows.rlc(&id)?;
+    BlobContext::new(id, header, rlc).map_err(|_| rows.db.damage(RLCS, id.as_bytes()))
+}
+
+fn piece_rows(row_bytes: usize) -> usize {
+    (PIECE / row_bytes).max(1)
+}
+
+fn place_key(id: &BlobId, place: usize) -> Vec<u8> {
+    [&id.as_bytes()[..], &wide(place).to_be_bytes()].concat()
+}
+
+fn piece_key(id: &BlobId, place: usize, piece: usize) -> Vec<u8> {
+    [&id.as_bytes()[..], &wide(place).to_be_bytes(), &wide(piece).to_be_bytes()].concat()
+}
+
+fn owed_key(gateway: &Address, blob: &BlobId) -> Vec<u8> {
+    [gateway.as_slice(), blob.as_bytes()].concat()
+}
+
+fn decode_owed(key: &[u8], value: &[u8]) -> Option<Owed> {
+    let (gateway, blob) = key.split_first_chunk::<20>()?;
+    let (until, bytes) = value.split_first_chunk::<8>()?;
+    Some(Owed {
+        gateway: Address::new(*gateway),
+        blob: <[u8; 32]>::try_from(blob).ok()?.into(),
+        until: u64::from_be_bytes(*until),
+        bytes: u64::from_be_bytes(bytes.try_into().ok()?),
+    })
+}

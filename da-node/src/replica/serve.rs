@@ -1,0 +1,211 @@
+//! Answers readers: rows, samples, lookups.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{BoxStream, StreamExt, TryStreamExt};
+use meridian_proofs::ids::BlobId;
+use meridian_proofs::merkle::RangeProof;
+use meridian_proofs::shape::RowRange;
+use meridian_proto::convert::{Candidate, GetRows, GetSamples, Lookup, LookupKey, Sample};
+use meridian_proto::error::{ApiError, Reason};
+use meridian_proto::{MAX_CANDIDATES, MAX_MESSAGE, MAX_ROW_PROOF};
+
+use super::rebuild::Whole;
+use super::record::{Record, wide};
+use super::{Replica, rows};
+use crate::metrics::{self, KeyValue};
+use crate::store::StoreError;
+
+/// Bytes of rows in one message.
+const CHUNK: usize = 256 << 10;
+/// Bytes of a sample's proof and numbers in a message, at most.
+const SAMPLE_OVERHEAD: usize = MAX_ROW_PROOF * 34 + 32;
+
+/// Rows as they are read, in order.
+pub type RowsStream = BoxStream<'static, Result<Bytes, ApiError>>;
+
+/// An answer with consecutive rows.
+pub struct Rows {
+    /// Proof of the range.
+    pub proof: RangeProof,
+    /// The rows, each read from disk when it is asked for.
+    pub rows: RowsStream,
+}
+
+impl Replica {
+    /// Consecutive rows with one proof: from disk, or else rebuilt.
+    ///
+    /// # Errors
+    /// [`Reason::BlobUnknown`], [`Reason::RangeInvalid`], [`Reason::RowsMissing`] when only held rows were asked for;
+    /// why they could not be rebuilt.
+    pub async fn rows(self: &Arc<Self>, request: GetRows) -> Result<Rows, ApiError> {
+        let id = request.blob_id;
+        let record = self.known(id).await?;
+        let range = record.shape().range(request.start, request.count).ok_or_else(|| {
+            let text = format!("the blob has {} rows", record.shape().total_rows());
+            ApiError::new(Reason::RangeInvalid, text)
+        })?;
+        match self.held_rows(id, record, range).await {
+            Ok(Some(rows)) => return Ok(rows),
+            Ok(None) if request.held_only => {
+                return Err(ApiError::new(Reason::RowsMissing, "not all of these rows are on disk here"));
+            }
+            Ok(None) => {}
+            Err(error) if request.held_only => return Err(error.into()),
+            Err(error) => {
+                tracing::error!(blob = %id, first_row = range.start(), %error, "stored rows are damaged, rebuilding");
+            }
+        }
+        let whole = self.whole(id).await?;
+        let Whole::Blob { blob, .. } = &*whole else { return Err(inconsistent(id)) };
+        let (proof, bytes) = (blob.range_proof(range), blob.rows(range));
+        count_served(bytes.len(), "rebuilt");
+        // The memory of the blob stays reserved as long as its rows are being sent.
+        let rows = futures::stream::iter((0..bytes.len()).step_by(CHUNK)).map(move |start| {
+            let _memory = &whole;
+            Ok(bytes.slice(start..bytes.len().min(start + CHUNK)))
+        });
+        Ok(Rows { proof, rows: rows.boxed() })
+    }
+
+    /// Rows that are on disk in one piece.
+    async fn held_rows(
+        &self,
+        id: BlobId,
+        record: Record,
+        range: RowRange,
+    ) -> Result<Option<Rows>, StoreError> {
+        let Some((place, _)) = record.find(&range) else { return Ok(None) };
+        let store = self.rows.clone();
+        let read = move || {
+            let proof = store.tree(&id, &record, place)?.prove_range(range);
+            let pieces = store.pieces(&id, &record, place, &range);
+            // The first piece is read now: where it is damaged, the rows can still be rebuilt.
+            let first = pieces.first().map(|piece| store.read(piece)).transpose()?;
+            Ok((proof, first, pieces))
+        };
+        let (proof, first, pieces) = self.cpu.run(read).await?;
+        let (Some(proof), Some(first)) = (proof, first) else { return Ok(None) };
+        let store = self.rows.clone();
+        let later = futures::stream::iter(pieces.into_iter().skip(1)).then(move |piece| {
+            let store = store.clone();
+            async move { crate::cpu::blocking(move || store.read(&piece)).await }
+        });
+        let rows = futures::stream::iter([Ok(first)]).chain(later).map_err(ApiError::from);
+        let rows = rows.inspect_ok(|bytes| count_served(bytes.len(), "disk"));
+        Ok(Some(Rows { proof, rows: rows.boxed() }))
+    }
+
+    /// Single rows, each with its proof: from disk, or else rebuilt.
+    ///
+    /// # Errors
+    /// As [`Replica::rows`]; and [`Reason::TooManyItems`] when the rows do not fit one message.
+    pub async fn samples(self: &Arc<Self>, request: GetSamples) -> Result<Vec<Sample>, ApiError> {
+        let id = request.blob_id;
+        let record = self.known(id).await?;
+        let shape = record.shape();
+        if let Some(index) = request.indices.iter().find(|index| shape.index(index.0).is_none()) {
+            let text = format!("the blob has {} rows, none with index {}", shape.total_rows(), index.0);
+            return Err(ApiError::new(Reason::RangeInvalid, text));
+        }
+        let most = (MAX_MESSAGE / (shape.row_bytes() + SAMPLE_OVERHEAD)).max(1);
+        if request.indices.len() > most {
+            let text = format!("at most {most} rows of {} bytes fit one message", shape.row_bytes());
+            return Err(ApiError::new(Reason::TooManyItems, text).with("limit", most));
+        }
+        let (store, wanted) = (self.rows.clone(), request.clone());
+        let held = self.cpu.run(move || held_samples(&store, &record, &wanted)).await;
+        let held = held.unwrap_or_else(|error| {
+            tracing::error!(blob = %id, %error, "stored rows are damaged, rebuilding");
+            None
+        });
+        let (samples, source) = match held {
+            Some(samples) => (samples, "disk"),
+            None => {
+                let whole = self.whole(id).await?;
+                let Whole::Blob { blob, .. } = &*whole else { return Err(inconsistent(id)) };
+                let sample = |index: &_| Sample {
+                    index: *index,
+                    // A copy: the row must not keep the whole blob in memory.
+                    row: Bytes::copy_from_slice(&blob.row(*index)),
+                    path: blob.row_proof(*index),
+                };
+                (request.indices.iter().map(sample).collect(), "rebuilt")
+            }
+        };
+        metrics::get().samples.add(wide(samples.len()), &[KeyValue::new("source", source)]);
+        Ok(samples)
+    }
+
+    /// Header, entries and, when asked for, RLC vector of a blob, or of each blob with a payload hash.
+    ///
+    /// # Errors
+    /// [`Reason::BlobUnknown`]; or when the store cannot be read.
+    pub async fn lookup(&self, request: Lookup) -> Result<Vec<Candidate>, ApiError> {
+        let found = self
+            .read(move |rows| {
+                let ids = match request.key {
+                    LookupKey::Blob(id) => vec![id],
+                    LookupKey::Payload(hash) => rows.aliases(&hash, MAX_CANDIDATES)?,
+                };
+                let mut candidates = Vec::new();
+                for id in ids {
+                    let Some(record) = rows.record(&id)? else { continue };
+                    let rlc = if request.include_rlc { Some(rows.rlc(&id)?) } else { None };
+                    candidates.push(Candidate {
+                        header: record.header,
+                        rlc,
+                        entries: rows.entries(&id, MAX_CANDIDATES)?,
+                        inconsistent: record.inconsistent,
+                    });
+                }
+                Ok(candidates)
+            })
+            .await;
+        let answer = match found {
+            Ok(found) if found.is_empty() => Err(ApiError::new(Reason::BlobUnknown, "no such blob here")),
+            Ok(found) => Ok(found),
+            Err(error) => Err(error.into()),
+        };
+        let result = answer.as_ref().map_or_else(|error: &ApiError| error.class().as_str(), |_| "ok");
+        metrics::get().lookups.add(1, &[KeyValue::new("result", result)]);
+        answer
+    }
+
+    /// The record of a blob. Strangers' ids cost one read and nothing else.
+    async fn known(&self, id: BlobId) -> Result<Record, ApiError> {
+        let record = self.read(move |rows| rows.record(&id)).await?;
+        record.ok_or_else(|| ApiError::new(Reason::BlobUnknown, "no such blob here"))
+    }
+}
+
+/// The samples, if all of them are on disk.
+fn held_samples(
+    store: &rows::Rows,
+    record: &Record,
+    request: &GetSamples,
+) -> Result<Option<Vec<Sample>>, StoreError> {
+    let id = &request.blob_id;
+    let mut trees = std::collections::HashMap::new();
+    let mut samples = Vec::with_capacity(request.indices.len());
+    for index in &request.indices {
+        let range = RowRange::of_row(*index);
+        let Some((place, _)) = record.find(&range) else { return Ok(None) };
+        let tree = match trees.entry(place) {
+            std::collections::hash_map::Entry::Occupied(tree) => tree.into_mut(),
+            std::collections::hash_map::Entry::Vacant(slot) => slot.insert(store.tree(id, record, place)?),
+        };
+        let Some(path) = tree.prove_row(*index) else { return Ok(None) };
+        samples.push(Sample { index: *index, row: store.rows(id, record, place, &range)?, path });
+    }
+    Ok(Some(samples))
+}
+
+fn inconsistent(id: BlobId) -> ApiError {
+    ApiError::new(Reason::BlobInconsistent, format!("the rows of blob {id} are not of one code word"))
+}
+
+fn count_served(bytes: usize, source: &'static str) {
+    metrics::get().served_bytes.add(wide(bytes), &[KeyValue::new("source", source)]);
+}

@@ -1,0 +1,67 @@
+//! What can be set of a replica.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::documented;
+
+documented! {
+    /// Settings of a replica.
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct Settings {
+        /// Most bytes of rows that are kept, 0 for no limit. Beyond it uploads are refused as overloaded.
+        pub max_bytes: u64,
+        /// Bytes for uploads in flight. The largest blob's rows need up to 512 MiB.
+        pub upload_memory_bytes: u64,
+        /// Bytes for blobs that are being rebuilt. The largest one needs 1 GiB.
+        pub rebuild_memory_bytes: u64,
+        /// Blobs that are rebuilt at a time.
+        pub rebuilds: usize,
+        /// Blobs that may wait to be rebuilt; more are refused as overloaded.
+        pub rebuild_queue: usize,
+        /// Closures of work for the processor that run at a time, 0 for one a core.
+        pub cpu_threads: usize,
+        /// Milliseconds that an upload may take from its first message to its last.
+        pub upload_ms: u64,
+        /// Milliseconds that a repair waits for an upload of the same blob.
+        pub repair_wait_ms: u64,
+        /// Seconds after which rows are dropped that no cosigned entry names.
+        pub unsigned_seconds: u64,
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_bytes: 0,
+            upload_memory_bytes: 1 << 30,
+            rebuild_memory_bytes: 1 << 30,
+            rebuilds: 2,
+            rebuild_queue: 64,
+            cpu_threads: 0,
+            upload_ms: 60_000,
+            repair_wait_ms: 60_000,
+            unsigned_seconds: 3600,
+        }
+    }
+}
+
+impl Settings {
+    /// Checks that the values make sense.
+    ///
+    /// # Errors
+    /// Names the setting that is out of range.
+    pub fn check(&self) -> Result<(), String> {
+        let positive = [
+            ("upload_memory_bytes", self.upload_memory_bytes),
+            ("rebuild_memory_bytes", self.rebuild_memory_bytes),
+            ("upload_ms", self.upload_ms),
+            ("unsigned_seconds", self.unsigned_seconds),
+        ];
+        match positive.iter().find(|(_, value)| *value == 0) {
+            Some((name, _)) => Err(format!("{name} is 0")),
+            None if self.rebuilds == 0 => Err("rebuilds is 0".to_owned()),
+            None => Ok(()),
+        }
+    }
+}
