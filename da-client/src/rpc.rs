@@ -157,3 +157,6 @@ fn chunks(bytes: Bytes) -> impl Iterator<Item = Bytes> + Send {
     let starts = (0..bytes.len()).step_by(UPLOAD_CHUNK);
     starts.map(move |start| bytes.slice(start..bytes.len().min(start + UPLOAD_CHUNK)))
 }
+
+#[cfg(test)]
+mod tests;
