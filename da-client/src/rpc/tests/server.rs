@@ -9,12 +9,12 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::pending;
 use futures::stream::{self, BoxStream};
-use meridian_proofs::Address;
 use meridian_proofs::checkpoint::{CosignedCheckpoint, SignedCheckpoint};
 use meridian_proofs::committee::RegionId;
 use meridian_proofs::encode::EncodedBlob;
 use meridian_proofs::hash::Blake3;
-use meridian_proofs::shape::RowIndex;
+use meridian_proofs::merkle::RowProof;
+use meridian_proofs::{Address, B256};
 use meridian_proto::convert::{
     DisperseOutcome, DispersePart, DisperseStart, GetSamples, RangeStart, ReplicaStatus, Sample,
 };
@@ -261,7 +261,8 @@ impl Replica for Service {
         let indices = GetSamples::try_from(request.into_inner())?.indices;
         let samples = match &self.behaviour {
             Behaviour::Samples(blob, change) => {
-                let sample = |index| Sample { index, row: blob.row(index), path: blob.row_proof(index) }.into();
+                let sample =
+                    |index| Sample { index, row: blob.row(index), path: blob.row_proof(index) }.into();
                 change(indices.into_iter().map(sample).collect())
             }
             Behaviour::LargeSamples(row_bytes) => {
