@@ -65,7 +65,7 @@ fn reason<T: core::fmt::Debug>(result: Result<T, ApiError>) -> Reason {
 #[tokio::test]
 async fn an_upload_arrives_whole_and_in_order() {
     let blob = blob();
-    let server = Server::start(Behaviour::Store).await;
+    let server = Server::start(Behaviour::Store);
     let outcome = server.replica().disperse(permission(blob.id()), *blob.header(), upload(&blob)).await;
     assert_eq!(outcome, Ok(DisperseOutcome::Stored));
     let sent = upload(&blob);
@@ -89,12 +89,14 @@ async fn an_answer_before_the_end_of_an_upload_is_heard() {
         upload.ranges[0].2 = Bytes::from(vec![0; 64 << 20]);
         upload
     };
-    let held = Server::start(Behaviour::Held).await;
-    let refusing = Server::start(Behaviour::Refuse(Reason::NotAGateway)).await;
+    let held_server = Server::start(Behaviour::Held);
+    let refusing_server = Server::start(Behaviour::Refuse(Reason::NotAGateway));
+    // One connection for all rounds: what was sent in vain must not eat up its window.
+    let (held, refusing) = (held_server.replica(), refusing_server.replica());
     for _ in 0..ROUNDS {
-        let outcome = held.replica().disperse(permission(blob.id()), *blob.header(), large()).await;
+        let outcome = held.disperse(permission(blob.id()), *blob.header(), large()).await;
         assert_eq!(outcome, Ok(DisperseOutcome::Held));
-        let outcome = refusing.replica().disperse(permission(blob.id()), *blob.header(), large()).await;
+        let outcome = refusing.disperse(permission(blob.id()), *blob.header(), large()).await;
         assert_eq!(reason(outcome), Reason::NotAGateway);
     }
 }
@@ -103,9 +105,10 @@ async fn an_answer_before_the_end_of_an_upload_is_heard() {
 async fn a_refusal_before_the_end_of_a_put_is_heard() {
     let payload = Bytes::from(vec![0; 100 << 20]);
     for after in [1, 3, 40] {
-        let server = Server::start(Behaviour::RefusePut(Reason::MemoryBudget, after)).await;
+        let server = Server::start(Behaviour::RefusePut(Reason::MemoryBudget, after));
+        let gateway = server.gateway();
         for _ in 0..ROUNDS {
-            let error = server.gateway().put(put_start(payload.len()), payload.clone()).await.unwrap_err();
+            let error = gateway.put(put_start(payload.len()), payload.clone()).await.unwrap_err();
             assert_eq!((error.reason, error.class()), (Reason::MemoryBudget, Class::Overloaded));
             assert_eq!(error.retry_after, Some(Duration::from_millis(250)));
         }
@@ -128,22 +131,22 @@ async fn rows_are_read_to_the_byte() {
     };
     let server =
         Server::start(Behaviour::Rows(proof.clone(), vec![rows.slice(..70_000), rows.slice(70_000..)]));
-    let answer = server.await.replica().rows(blob.id(), range, row_bytes, true).await;
+    let answer = server.replica().rows(blob.id(), range, row_bytes, true).await;
     assert_eq!(answer, Ok((rows.clone(), blob.range_proof(range))));
 
     let cut = rows.slice(..rows.len() - 1);
     let one_more = vec![rows.clone(), Bytes::from_static(b"x")];
     for wrong in [vec![], vec![cut], one_more, vec![rows.clone(), rows.clone()], vec![Bytes::new()]] {
-        let server = Server::start(Behaviour::Rows(proof.clone(), wrong)).await;
+        let server = Server::start(Behaviour::Rows(proof.clone(), wrong));
         let answer = server.replica().rows(blob.id(), range, row_bytes, true).await;
         assert_eq!(reason(answer), Reason::AnswerInvalid);
     }
     for wrong in [Behaviour::NoProof, Behaviour::TwoProofs, Behaviour::Nothing, Behaviour::Flood] {
-        let server = Server::start(wrong).await;
+        let server = Server::start(wrong);
         let answer = server.replica().rows(blob.id(), range, row_bytes, true).await;
         assert_eq!(reason(answer), Reason::AnswerInvalid);
     }
-    let server = Server::start(Behaviour::BreakOff(Reason::RebuildFailed)).await;
+    let server = Server::start(Behaviour::BreakOff(Reason::RebuildFailed));
     let answer = server.replica().rows(blob.id(), range, row_bytes, true).await;
     assert_eq!(reason(answer), Reason::RebuildFailed);
 }
@@ -153,7 +156,7 @@ async fn samples_are_those_that_were_asked_for() {
     let blob = blob();
     let row_bytes = blob.shape().row_bytes();
     let indices = [9, 0, 4095].map(RowIndex);
-    let server = Server::start(Behaviour::Samples(blob.clone(), |samples| samples)).await;
+    let server = Server::start(Behaviour::Samples(blob.clone(), |samples| samples));
     let samples = server.replica().samples(blob.id(), &indices, row_bytes).await.unwrap();
     assert_eq!(samples.iter().map(|sample| sample.index).collect::<Vec<_>>(), indices);
     assert!(samples.iter().all(|sample| sample.row == blob.row(sample.index)));
@@ -172,7 +175,7 @@ async fn samples_are_those_that_were_asked_for() {
         |_| Vec::new(),
     ];
     for lie in lies {
-        let server = Server::start(Behaviour::Samples(blob.clone(), lie)).await;
+        let server = Server::start(Behaviour::Samples(blob.clone(), lie));
         let answer = server.replica().samples(blob.id(), &indices, row_bytes).await;
         assert_eq!(reason(answer), Reason::AnswerInvalid);
     }
@@ -181,7 +184,7 @@ async fn samples_are_those_that_were_asked_for() {
 #[tokio::test]
 async fn the_most_and_largest_samples_fit_messages() {
     let (largest_row, id) = (16_384, blob().id());
-    let server = Server::start(Behaviour::LargeSamples(largest_row)).await;
+    let server = Server::start(Behaviour::LargeSamples(largest_row));
     for (count, calls) in [(1, 1), (236, 1), (256, 2), (1000, 5)] {
         let before = server.sample_calls();
         let indices: Vec<RowIndex> = (0..count).map(RowIndex).collect();
@@ -189,7 +192,7 @@ async fn the_most_and_largest_samples_fit_messages() {
         assert_eq!(samples.iter().map(|sample| sample.index).collect::<Vec<_>>(), indices);
         assert_eq!(server.sample_calls() - before, calls);
     }
-    let server = Server::start(Behaviour::LargeSamples(64)).await;
+    let server = Server::start(Behaviour::LargeSamples(64));
     let indices: Vec<RowIndex> = (0..257).map(RowIndex).collect();
     assert_eq!(server.replica().samples(id, &indices, 64).await.unwrap().len(), 257);
     assert_eq!(server.sample_calls(), 2);
@@ -197,15 +200,15 @@ async fn the_most_and_largest_samples_fit_messages() {
 
 #[tokio::test]
 async fn a_log_that_is_unknown_is_none_and_another_is_wrong() {
-    let server = Server::start(Behaviour::Refuse(Reason::LogUnknown)).await;
+    let server = Server::start(Behaviour::Refuse(Reason::LogUnknown));
     assert_eq!(server.log().checkpoint(key().address()).await, Ok(None));
-    let server = Server::start(Behaviour::Refuse(Reason::StoreDamaged)).await;
+    let server = Server::start(Behaviour::Refuse(Reason::StoreDamaged));
     assert_eq!(reason(server.log().checkpoint(key().address()).await), Reason::StoreDamaged);
 
     let checkpoint =
         Checkpoint { gateway: key().address(), epoch: 1, size: 0, root: B256::ZERO, timestamp: 5 };
     let signed = SignedCheckpoint::sign(checkpoint, &DOMAIN, &key());
-    let server = Server::start(Behaviour::Checkpoint(signed)).await;
+    let server = Server::start(Behaviour::Checkpoint(signed));
     let found = server.log().checkpoint(key().address()).await.unwrap().unwrap();
     assert_eq!(found.signed, signed);
     let other = server.log().checkpoint(Address::repeat_byte(1)).await;
@@ -214,7 +217,7 @@ async fn a_log_that_is_unknown_is_none_and_another_is_wrong() {
 
 #[tokio::test]
 async fn silence_and_absence_are_unreachable() {
-    let server = Server::start(Behaviour::Silence).await;
+    let server = Server::start(Behaviour::Silence);
     let hurried = server.replica().within(Duration::from_millis(20));
     assert_eq!(reason(hurried.status().await), Reason::Unreachable);
     let blob = blob();
@@ -229,14 +232,14 @@ async fn silence_and_absence_are_unreachable() {
 
 #[tokio::test]
 async fn a_server_that_goes_away_is_unreachable_and_found_again() {
-    let server = Server::start(Behaviour::Silence).await;
+    let server = Server::start(Behaviour::Silence);
     let (address, replica) = (server.address(), server.replica());
     let (answer, ()) = tokio::join!(replica.status(), async {
         server.called().await;
         server.stop().await;
     });
     assert_eq!(reason(answer), Reason::Unreachable);
-    let _again = Server::start_at(address, Behaviour::Store).await;
+    let _again = Server::start_at(address, Behaviour::Store);
     assert_eq!(replica.status().await.unwrap().version, "test");
 }
 
@@ -267,7 +270,7 @@ async fn calls_carry_the_trace() {
     use tracing_opentelemetry::OpenTelemetrySpanExt;
     use tracing_subscriber::layer::SubscriberExt;
 
-    let server = Server::start(Behaviour::Store).await;
+    let server = Server::start(Behaviour::Store);
     let tracer = opentelemetry_sdk::trace::SdkTracerProvider::default().tracer("test");
     let subscriber = tracing_subscriber::registry().with(tracing_opentelemetry::layer().with_tracer(tracer));
     let _guard = tracing::subscriber::set_default(subscriber);

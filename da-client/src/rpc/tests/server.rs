@@ -26,8 +26,8 @@ use meridian_proto::wire::log_server::{Log, LogServer};
 use meridian_proto::wire::replica_server::{Replica, ReplicaServer};
 use opentelemetry::trace::{TraceContextExt, TraceId};
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -75,11 +75,11 @@ pub(super) struct Received {
     pub(super) rows: Vec<u8>,
 }
 
-/// A running server.
+/// A running server, in a runtime of its own so that it can go away with all its connections.
 pub(super) struct Server {
     address: SocketAddr,
     service: Service,
-    task: JoinHandle<()>,
+    runtime: Option<Runtime>,
 }
 
 #[derive(Clone)]
@@ -92,12 +92,13 @@ struct Service {
 }
 
 impl Server {
-    pub(super) async fn start(behaviour: Behaviour) -> Self {
-        Self::start_at(([127, 0, 0, 1], 0).into(), behaviour).await
+    pub(super) fn start(behaviour: Behaviour) -> Self {
+        Self::start_at(([127, 0, 0, 1], 0).into(), behaviour)
     }
 
-    pub(super) async fn start_at(address: SocketAddr, behaviour: Behaviour) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
+    pub(super) fn start_at(address: SocketAddr, behaviour: Behaviour) -> Self {
+        let listener = std::net::TcpListener::bind(address).unwrap();
+        listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let service = Service {
             behaviour,
@@ -112,9 +113,12 @@ impl Server {
             .add_service(ReplicaServer::new(service.clone()))
             .add_service(GatewayServer::new(service.clone()))
             .add_service(LogServer::new(service.clone()));
-        let serve = router.serve_with_incoming(TcpListenerStream::new(listener));
-        let task = tokio::spawn(async move { serve.await.unwrap() });
-        Self { address, service, task }
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.spawn(async move {
+            let incoming = TcpListenerStream::new(TcpListener::from_std(listener).unwrap());
+            router.serve_with_incoming(incoming).await.unwrap();
+        });
+        Self { address, service, runtime: Some(runtime) }
     }
 
     fn endpoint(&self) -> String {
@@ -155,17 +159,18 @@ impl Server {
     }
 
     /// Closes the port and every connection.
-    pub(super) async fn stop(&self) {
-        self.task.abort();
-        while !self.task.is_finished() {
-            tokio::task::yield_now().await;
-        }
+    pub(super) async fn stop(mut self) {
+        let runtime = self.runtime.take().unwrap();
+        let stop = move || runtime.shutdown_timeout(Duration::from_secs(60));
+        tokio::task::spawn_blocking(stop).await.unwrap();
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
