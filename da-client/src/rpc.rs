@@ -11,7 +11,7 @@ use bytes::Bytes;
 use meridian_proto::error::{ApiError, Reason};
 use meridian_proto::{MAX_CHUNK, WireError};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::trace;
 
@@ -141,10 +141,19 @@ async fn answer<W, T: TryFrom<W, Error = WireError>>(
     call: impl Future<Output = Result<Response<W>, Status>>,
 ) -> Result<T, ApiError> {
     within(deadline, async {
-        let response = call.await.map_err(|status| ApiError::from_status(&status))?;
+        let response = call.await.map_err(|status| failure(&status))?;
         T::try_from(response.into_inner()).map_err(|error| error.in_answer())
     })
     .await
+}
+
+/// The error of a call that failed.
+fn failure(status: &Status) -> ApiError {
+    // Requests are bounded, so a message over the limit is one that came.
+    if status.code() == Code::OutOfRange && status.details().is_empty() {
+        return bad_answer(status.message());
+    }
+    ApiError::from_status(status)
 }
 
 /// The error of an answer that is not what was asked for.

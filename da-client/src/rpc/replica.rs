@@ -21,7 +21,7 @@ use meridian_proto::{MAX_MESSAGE, MAX_ROW_PROOF, MAX_SAMPLES};
 use tonic::Streaming;
 use tonic::transport::Channel;
 
-use super::{DEADLINE, answer, bad_answer, chunks, traced, within};
+use super::{DEADLINE, answer, bad_answer, chunks, failure, traced, within};
 
 /// Bytes that one sample's proof and numbers take in a message, at most.
 const SAMPLE_OVERHEAD: usize = MAX_ROW_PROOF * 34 + 32;
@@ -122,7 +122,7 @@ impl ReplicaRpc {
         let request = GetRows { blob_id, start: range.start(), count: range.count(), held_only };
         within(self.deadline, async {
             let call = self.client.clone().get_rows(traced(request.into())).await;
-            let mut parts = call.map_err(|status| ApiError::from_status(&status))?.into_inner();
+            let mut parts = call.map_err(|status| failure(&status))?.into_inner();
             let Some(RowsPart::Proof(proof)) = next(&mut parts).await? else {
                 return Err(bad_answer("the answer does not begin with a proof"));
             };
@@ -185,7 +185,7 @@ impl ReplicaRpc {
 
 /// The next message of an answer with rows.
 async fn next(parts: &mut Streaming<wire::GetRowsResponse>) -> Result<Option<RowsPart>, ApiError> {
-    let message = parts.message().await.map_err(|status| ApiError::from_status(&status))?;
+    let message = parts.message().await.map_err(|status| failure(&status))?;
     message.map(RowsPart::try_from).transpose().map_err(|error| error.in_answer())
 }
 

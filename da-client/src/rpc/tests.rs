@@ -161,7 +161,11 @@ async fn samples_are_those_that_were_asked_for() {
     assert_eq!(samples.iter().map(|sample| sample.index).collect::<Vec<_>>(), indices);
     assert!(samples.iter().all(|sample| sample.row == blob.row(sample.index)));
 
-    let lies: [fn(Vec<wire::Sample>) -> Vec<wire::Sample>; 5] = [
+    let lies: [fn(Vec<wire::Sample>) -> Vec<wire::Sample>; 6] = [
+        |mut samples| {
+            samples[0].row = Bytes::from(vec![0; 5 << 20]);
+            samples
+        },
         |mut samples| {
             samples.reverse();
             samples
