@@ -75,3 +75,101 @@ impl Nearest {
         seats
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use meridian_proofs::committee::{CommitteeParts, GatewayMember, Region};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn address(region: u16, number: u16) -> Address {
+        let mut bytes = [1; 20];
+        bytes[..2].copy_from_slice(&region.to_be_bytes());
+        bytes[2..4].copy_from_slice(&number.to_be_bytes());
+        Address::from(bytes)
+    }
+
+    fn committee(regions: u16, seats: u16) -> Committee {
+        let endpoint = "http://127.0.0.1:1".to_owned();
+        Committee::new(CommitteeParts {
+            chain_id: 0,
+            verifying_contract: Address::ZERO,
+            epoch: 1,
+            min_copies: 1,
+            min_retention: 1,
+            max_retention: 2,
+            regions: (1..=regions)
+                .map(|id| Region { id: RegionId(id), label: format!("r{id}"), latitude: 0.0, longitude: 0.0 })
+                .collect(),
+            seats: (1..=regions)
+                .flat_map(|region| (0..seats).map(move |number| (region, number)))
+                .map(|(region, number)| Seat {
+                    region: RegionId(region),
+                    number,
+                    address: address(region, number),
+                    endpoint: endpoint.clone(),
+                })
+                .collect(),
+            gateways: vec![GatewayMember {
+                address: Address::repeat_byte(9),
+                endpoint,
+                max_bytes: 1,
+                max_entries_per_hour: 1,
+            }],
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn measured_regions_come_first_and_failed_ones_last_of_them() {
+        let committee = committee(4, 1);
+        let nearest = Nearest::default();
+        nearest.answered(address(3, 0), 2 * MS);
+        nearest.answered(address(4, 0), MS);
+        nearest.failed(address(1, 0));
+        let order = |handicap: fn(RegionId) -> Duration| nearest.regions(&committee, handicap);
+        assert_eq!(order(|_| Duration::ZERO), [4, 3, 1, 2].map(RegionId));
+        assert_eq!(order(|id| if id.0 == 4 { 5 * MS } else { Duration::ZERO }), [3, 4, 1, 2].map(RegionId));
+        assert!(!nearest.is_warm(&committee));
+        nearest.answered(address(2, 0), MS);
+        assert!(nearest.is_warm(&committee));
+        // One answer is enough to be near again.
+        nearest.answered(address(1, 0), MS / 2);
+        assert_eq!(order(|_| Duration::ZERO)[0], RegionId(1));
+    }
+
+    #[test]
+    fn a_region_is_as_far_as_the_last_seat_that_it_takes() {
+        // Four seats, one of which may fail: two hold K rows between them.
+        let committee = committee(1, 4);
+        let nearest = Nearest::default();
+        for (number, distance) in [(0, 9), (1, 3), (2, 7), (3, 1)] {
+            nearest.answered(address(1, number), distance * MS);
+        }
+        assert_eq!(nearest.region(&committee, RegionId(1)), Some(3 * MS));
+        let seats = nearest.seats(&committee, RegionId(1));
+        assert_eq!(seats.iter().map(|seat| seat.number).collect::<Vec<_>>(), [3, 1, 2, 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_has_every_region_once(
+            answers in proptest::collection::vec((1u16..6, 0u16..2, proptest::option::of(0u64..1000)), 0..20),
+        ) {
+            let committee = committee(5, 2);
+            let nearest = Nearest::default();
+            for (region, number, distance) in answers {
+                match distance {
+                    Some(distance) => nearest.answered(address(region, number), Duration::from_millis(distance)),
+                    None => nearest.failed(address(region, number)),
+                }
+            }
+            let mut order = nearest.regions(&committee, |_| MS);
+            order.sort_unstable();
+            prop_assert_eq!(order, [1, 2, 3, 4, 5].map(RegionId));
+        }
+    }
+}

@@ -200,11 +200,10 @@ impl Submitter {
         });
         let mut known = None;
         if let Some(expected) = options.expected {
-            let (id, hash) = *known.insert(joined(&mut identity).await?);
+            let (id, _) = *known.insert(joined(&mut identity).await?);
             if id != expected {
                 return Err(PutError::OtherId { expected, computed: id });
             }
-            debug_assert_eq!(hash.is_bound(), bind);
         }
         let start = PutStart {
             namespace: options.namespace,

@@ -81,7 +81,7 @@ fn help(command: &mut Command, name: &str, page: &mut String) {
 const INTRODUCTION: &str = "\
 # The `da` command
 
-This page is generated from the program: `REGENERATE=1 cargo test --release -p meridian-client --test docs` writes it
+This page is generated from the program: `REGENERATE=1 cargo test --release -p meridian-client --test da docs` writes it
 again, and the same test without the variable fails when it differs.
 
 ```console

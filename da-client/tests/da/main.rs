@@ -1,0 +1,11 @@
+//! The `da` command and the library behind it, against servers of this process.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod command;
+mod docs;
+mod json;
+mod network;
+mod offline;
+mod online;
+mod reading;
