@@ -3,6 +3,7 @@
 //! Every type of settings is written once, with [`documented!`]: the example files in `docs/config` are printed from it.
 
 pub mod host;
+pub mod roles;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -24,14 +25,19 @@ pub trait Documented {
     const FIELDS: Fields;
 }
 
-/// Declares a struct of settings and keeps its fields' doc comments for the example file.
+/// Declares a struct of settings and keeps its fields' doc comments for the example file; fields under `elsewhere` are
+/// not read from the struct's own section.
 macro_rules! documented {
     (
         $(#[$meta:meta])*
         pub struct $name:ident { $($(#[doc = $doc:literal])+ pub $field:ident: $ty:ty,)* }
+        $(elsewhere { $($(#[doc = $other_doc:literal])+ pub $other:ident: $other_ty:ty,)* })?
     ) => {
         $(#[$meta])*
-        pub struct $name { $($(#[doc = $doc])+ pub $field: $ty,)* }
+        pub struct $name {
+            $($(#[doc = $doc])+ pub $field: $ty,)*
+            $($($(#[doc = $other_doc])+ #[serde(skip)] pub $other: $other_ty,)*)?
+        }
 
         impl $crate::config::Documented for $name {
             const FIELDS: $crate::config::Fields = &[$((stringify!($field), &[$($doc),+])),*];

@@ -38,7 +38,7 @@ pub async fn kill(dir: &Path, name: &str) -> Result<String> {
 pub async fn start(dir: &Path, name: &str) -> Result<String> {
     let member = member(dir, name)?;
     if let Some(pid) = process::running(&member) {
-        return Ok(format!("{name} runs already (pid {pid})"));
+        return Ok(format!("{name} is running (pid {pid})"));
     }
     let lock = supervise::is_supervised(dir).then(|| supervise::lock_path(dir));
     let mut child = process::spawn(&member, lock.as_deref())?;

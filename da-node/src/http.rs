@@ -1,5 +1,7 @@
 //! What a host shows over HTTP: `/metrics` for Prometheus, `/healthz` and `/status`.
 
+pub mod status;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +36,7 @@ pub fn router(pages: Pages) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
-        .route("/status", get(status))
+        .route("/status", get(show_status))
         .with_state(pages)
 }
 
@@ -69,7 +71,7 @@ async fn healthz(State(pages): State<Pages>) -> (StatusCode, &'static str) {
     }
 }
 
-async fn status(State(pages): State<Pages>) -> Response {
+async fn show_status(State(pages): State<Pages>) -> Response {
     match tokio::time::timeout(Duration::from_secs(5), (pages.status)()).await {
         Ok(status) => Json(status).into_response(),
         Err(_) => StatusCode::GATEWAY_TIMEOUT.into_response(),

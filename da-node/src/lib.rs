@@ -1,5 +1,6 @@
 //! The programs of Meridian's hosts: gateway, replica and a whole network on a laptop.
 
+pub mod cli;
 pub mod clock;
 pub mod committee_cmd;
 pub mod config;
@@ -11,7 +12,9 @@ pub mod key;
 pub mod log_service;
 pub mod memory;
 pub mod metrics;
+pub mod probe;
 pub mod replica;
+pub mod run;
 pub mod server;
 pub mod store;
 pub mod telemetry;

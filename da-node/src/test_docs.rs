@@ -15,3 +15,13 @@ pub(crate) fn check_section(path: &Path, name: &str, text: &str) {
         assert!(old == text, "{} drifted in section {name}: run with REGENERATE=1", path.display());
     }
 }
+
+/// Checks that a file is exactly this text; REGENERATE=1 rewrites it.
+pub(crate) fn check_file(path: &Path, text: &str) {
+    if std::env::var_os("REGENERATE").is_some() {
+        fs::write(path, text).unwrap();
+    } else {
+        let old = fs::read_to_string(path).unwrap();
+        assert!(old == text, "{} drifted: run with REGENERATE=1", path.display());
+    }
+}

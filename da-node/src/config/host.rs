@@ -32,6 +32,16 @@ impl Default for Node {
 }
 
 documented! {
+    /// What a replica keeps.
+    #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct Storage {
+        /// Most bytes of rows on disk; beyond them new ones are refused as overloaded. 0 for no limit.
+        pub max_bytes: u64,
+    }
+}
+
+documented! {
     /// Where a host answers.
     #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]

@@ -10,18 +10,13 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep, timeout};
-use tonic::transport::Endpoint;
-use tonic_health::pb::HealthCheckRequest;
-use tonic_health::pb::health_check_response::ServingStatus;
-use tonic_health::pb::health_client::HealthClient;
+use tokio::time::{Instant, sleep};
 
 use super::plan::Member;
+use crate::probe;
 
 /// Pause between two looks at a process.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Time that a look may take.
-const LOOK_WITHIN: Duration = Duration::from_secs(2);
 /// Lines of a log that are shown when a process does not come up.
 const LOG_LINES: usize = 8;
 
@@ -112,7 +107,7 @@ pub(super) fn spawn(member: &Member, lock: Option<&Path>) -> Result<Child> {
 pub(super) async fn until_serving(member: &Member, child: &mut Child, within: Duration) -> Result<()> {
     let end = Instant::now() + within;
     loop {
-        if is_serving(member).await {
+        if probe::is_serving(&member.endpoint()).await {
             return Ok(());
         }
         if let Some(status) = child.try_wait().context("cannot look after the process")? {
@@ -129,19 +124,9 @@ pub(super) async fn until_serving(member: &Member, child: &mut Child, within: Du
 pub(super) async fn state(member: &Member) -> State {
     match running(member) {
         None => State::Stopped,
-        Some(pid) if is_serving(member).await => State::Serving(pid),
+        Some(pid) if probe::is_serving(&member.endpoint()).await => State::Serving(pid),
         Some(pid) => State::NotServing(pid),
     }
-}
-
-async fn is_serving(member: &Member) -> bool {
-    let check = async {
-        let endpoint = Endpoint::from_shared(member.endpoint()).ok()?.connect_timeout(LOOK_WITHIN);
-        let mut client = HealthClient::new(endpoint.connect().await.ok()?);
-        let answer = client.check(HealthCheckRequest { service: String::new() }).await.ok()?;
-        Some(answer.into_inner().status() == ServingStatus::Serving)
-    };
-    timeout(LOOK_WITHIN, check).await.ok().flatten().unwrap_or(false)
 }
 
 fn log_end(member: &Member) -> String {

@@ -86,7 +86,7 @@ async fn start_all(dir: &Path, members: &[Member]) -> Result<()> {
     let lock = lock_path(dir);
     try_join_all(members.iter().map(|member| async {
         if let Some(pid) = process::running(member) {
-            println!("{} runs already (pid {pid})", member.name);
+            println!("{} is running (pid {pid})", member.name);
             return Ok(());
         }
         let mut child = process::spawn(member, Some(&lock))?;
@@ -133,10 +133,10 @@ async fn stop_one(member: &Member) -> Result<()> {
 
 fn welcome(dir: &Path, plan: &Plan, members: &[Member]) -> String {
     let mut out = format!(
-        "devnet in {}: {} replicas in {} regions, {} gateways, a certificate needs {} regions\n",
+        "devnet in {}: regions {}, replicas {}, gateways {}; a certificate needs {} complete regions\n",
         dir.display(),
-        plan.regions.len() * usize::from(plan.replicas_per_region),
         plan.regions.len(),
+        plan.regions.len() * usize::from(plan.replicas_per_region),
         plan.gateways,
         plan.min_copies,
     );

@@ -4,34 +4,38 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Settings of a gateway.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Bytes for everything that is held of puts in flight, rows that are being uploaded included. A payload needs
-    /// about six times its length, so the largest one needs 768 MiB.
-    pub memory_bytes: u64,
-    /// Milliseconds that a put waits for room in the memory before it is refused as overloaded.
-    pub memory_wait_ms: u64,
-    /// Milliseconds without a chunk after which a put is given up.
-    pub body_timeout_ms: u64,
-    /// Milliseconds without an answer after which no put waits for a replica any longer. A replica that is being sent
-    /// rows has more time, by `floor_bytes_per_second`.
-    pub silence_ms: u64,
-    /// Bytes a second that a replica must at least take in to count as answering.
-    pub floor_bytes_per_second: u64,
-    /// Milliseconds between two looks at a replica that does not answer.
-    pub probe_ms: u64,
-    /// Milliseconds after which a checkpoint that lacks its cosignatures is superseded by the next one.
-    pub supersede_ms: u64,
-    /// Milliseconds that a put whose entry is in the log waits for its certificate.
-    pub certificate_wait_ms: u64,
-    /// Uploads that are sent to one replica at a time.
-    pub uploads_per_seat: usize,
-    /// Blobs that are encoded again at a time, for replicas that were out of reach when they were put.
-    pub backfills: usize,
-    /// Milliseconds that a stop waits for puts in flight.
-    pub shutdown_ms: u64,
+use crate::config::documented;
+
+documented! {
+    /// Settings of a gateway.
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct Settings {
+        /// Bytes for everything that is held of puts in flight, rows that are being uploaded included. A payload needs
+        /// about six times its length, so the largest one needs 768 MiB.
+        pub memory_bytes: u64,
+        /// Milliseconds that a put waits for room in the memory before it is refused as overloaded.
+        pub memory_wait_ms: u64,
+        /// Milliseconds without a chunk after which a put is given up.
+        pub body_timeout_ms: u64,
+        /// Milliseconds without an answer after which no put waits for a replica any longer. A replica that is being sent
+        /// rows has more time, by `floor_bytes_per_second`.
+        pub silence_ms: u64,
+        /// Bytes a second that a replica must at least take in to count as answering.
+        pub floor_bytes_per_second: u64,
+        /// Milliseconds between two looks at a replica that does not answer.
+        pub probe_ms: u64,
+        /// Milliseconds after which a checkpoint that lacks its cosignatures is superseded by the next one.
+        pub supersede_ms: u64,
+        /// Milliseconds that a put whose entry is in the log waits for its certificate.
+        pub certificate_wait_ms: u64,
+        /// Uploads that are sent to one replica at a time.
+        pub uploads_per_seat: usize,
+        /// Blobs that are encoded again at a time, for replicas that were out of reach when they were put.
+        pub backfills: usize,
+        /// Milliseconds that a stop waits for puts in flight.
+        pub shutdown_ms: u64,
+    }
 }
 
 impl Default for Settings {

@@ -9,8 +9,6 @@ documented! {
     #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct Settings {
-        /// Most bytes of rows that are kept, 0 for no limit. Beyond it uploads are refused as overloaded.
-        pub max_bytes: u64,
         /// Bytes for uploads in flight. The largest blob's rows need up to 512 MiB.
         pub upload_memory_bytes: u64,
         /// Bytes for blobs that are being rebuilt. The largest one needs 1 GiB.
@@ -27,6 +25,10 @@ documented! {
         pub repair_wait_ms: u64,
         /// Seconds after which rows are dropped that no cosigned entry names.
         pub unsigned_seconds: u64,
+    }
+    elsewhere {
+        /// Most bytes of rows that are kept, 0 for no limit: `storage.max_bytes`.
+        pub max_bytes: u64,
     }
 }
 

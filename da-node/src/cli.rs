@@ -1,0 +1,413 @@
+//! The command line of `da-node`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use meridian_proofs::Address;
+use meridian_proofs::committee::{GatewayMember, Region, RegionId};
+
+use crate::committee_cmd::{self, Draft};
+use crate::config::roles::{GatewayConfig, ReplicaConfig};
+use crate::config::{self, Override};
+use crate::{devnet, key, probe, run};
+
+/// Runs gateways and replicas of Meridian, and whole networks on one machine.
+///
+/// Exit codes: 0 done, 1 failed, 2 wrong usage.
+#[derive(Debug, Parser)]
+#[command(name = "da-node", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a gateway until SIGTERM or SIGINT.
+    Gateway(Host),
+    /// Run a replica until SIGTERM or SIGINT.
+    Replica(Host),
+    /// Make and look at key files.
+    #[command(subcommand)]
+    Key(Key),
+    /// Make and check committee files.
+    #[command(subcommand)]
+    Committee(Committee),
+    /// Print and check settings.
+    #[command(subcommand)]
+    Config(Config),
+    /// Ask a host whether it serves.
+    Probe(Probe),
+    /// Run a whole network on this machine until SIGTERM or SIGINT.
+    #[command(args_conflicts_with_subcommands = true)]
+    Devnet(Devnet),
+}
+
+/// Settings that have a flag of their own; `--set` reaches all of them.
+#[derive(Debug, Args)]
+struct Host {
+    /// File of settings; without it, defaults.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// File with the secret key [node.key].
+    #[arg(long, value_name = "FILE")]
+    key: Option<String>,
+    /// File with the committee [node.committee].
+    #[arg(long, value_name = "FILE")]
+    committee: Option<String>,
+    /// Folder of the store [node.data_dir].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Address and port of gRPC [listen.grpc].
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Address and port of HTTP [listen.http].
+    #[arg(long, value_name = "ADDR")]
+    http: Option<String>,
+    /// text or json [log.format].
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Which log lines [log.filter].
+    #[arg(long, value_name = "FILTER")]
+    log_filter: Option<String>,
+    /// Where traces and metrics go [telemetry.otlp_endpoint].
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Option<String>,
+    /// Any other setting; can be given many times.
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+    /// Stop when no other process holds a lock on this file.
+    #[arg(long, value_name = "FILE", hide = true)]
+    stop_when_unlocked: Option<PathBuf>,
+}
+
+impl Host {
+    fn overrides(&self) -> Result<Vec<Override>> {
+        let mut overrides = config::environment();
+        for (flag, name, value) in [
+            ("--key", "node.key", &self.key),
+            ("--committee", "node.committee", &self.committee),
+            ("--data-dir", "node.data_dir", &self.data_dir),
+            ("--listen", "listen.grpc", &self.listen),
+            ("--http", "listen.http", &self.http),
+            ("--log-format", "log.format", &self.log_format),
+            ("--log-filter", "log.filter", &self.log_filter),
+            ("--otlp-endpoint", "telemetry.otlp_endpoint", &self.otlp_endpoint),
+        ] {
+            overrides.extend(value.clone().map(|value| Override::flag(flag, name, value)));
+        }
+        for set in &self.set {
+            let (name, value) = set.split_once('=').with_context(|| format!("--set {set}: no `=` in it"))?;
+            overrides.push(Override::flag(&format!("--set {name}"), name, value.to_owned()));
+        }
+        Ok(overrides)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Key {
+    /// Make a key and print its address. The file is readable by its owner only.
+    New {
+        /// File that is made; an existing one is left alone.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Print the address of a key.
+    Show {
+        /// Key file.
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Committee {
+    /// Make a committee file without members.
+    New(NewCommittee),
+    /// Add a member to a committee file.
+    #[command(subcommand)]
+    Add(AddMember),
+    /// Check a committee file and show what is in it.
+    Check {
+        /// Committee file.
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+struct NewCommittee {
+    /// File that is made; an existing one is left alone.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Number of the epoch.
+    #[arg(long, default_value_t = 1)]
+    epoch: u64,
+    /// Shortest retention in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = committee_cmd::MIN_RETENTION)]
+    min_retention: u64,
+    /// Longest retention in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = committee_cmd::MAX_RETENTION)]
+    max_retention: u64,
+    /// Chain id that signatures are bound to, 0 without a chain.
+    #[arg(long, default_value_t = 0)]
+    chain_id: u64,
+    /// Contract that signatures are bound to, zero without a chain.
+    #[arg(long, value_name = "ADDRESS", default_value_t = Address::ZERO)]
+    verifying_contract: Address,
+}
+
+#[derive(Debug, Subcommand)]
+enum AddMember {
+    /// Add a region.
+    Region {
+        /// Committee file.
+        file: PathBuf,
+        /// Number of the region, 1 to 65535.
+        #[arg(long)]
+        id: u16,
+        /// Short name: a-z, 0-9 and '-'.
+        #[arg(long)]
+        label: String,
+        /// Degrees north.
+        #[arg(long, allow_hyphen_values = true)]
+        latitude: f64,
+        /// Degrees east.
+        #[arg(long, allow_hyphen_values = true)]
+        longitude: f64,
+        /// Complete regions that a certificate needs from now on [default: all but a third of them, rounded down].
+        #[arg(long, value_name = "N")]
+        min_copies: Option<u16>,
+    },
+    /// Add the seat of a replica.
+    Seat {
+        /// Committee file.
+        file: PathBuf,
+        /// Label of its region.
+        #[arg(long, value_name = "LABEL")]
+        region: String,
+        /// Number of the seat in its region.
+        #[arg(long, default_value_t = 0)]
+        number: u16,
+        /// Address of the replica's key.
+        #[arg(long)]
+        address: Address,
+        /// Where the replica answers gRPC: http://HOST:PORT.
+        #[arg(long, value_name = "URL")]
+        endpoint: String,
+    },
+    /// Add a gateway.
+    Gateway {
+        /// Committee file.
+        file: PathBuf,
+        /// Address of the gateway's key.
+        #[arg(long)]
+        address: Address,
+        /// Where the gateway answers gRPC: http://HOST:PORT.
+        #[arg(long, value_name = "URL")]
+        endpoint: String,
+        /// Most bytes of unexpired rows that one replica keeps for it.
+        #[arg(long, default_value_t = committee_cmd::MAX_BYTES)]
+        max_bytes: u64,
+        /// Most log entries an hour.
+        #[arg(long, default_value_t = committee_cmd::MAX_ENTRIES_PER_HOUR)]
+        max_entries_per_hour: u64,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Role {
+    Gateway,
+    Replica,
+}
+
+#[derive(Debug, Subcommand)]
+enum Config {
+    /// Print every setting with its default.
+    Default {
+        /// Kind of host.
+        role: Role,
+    },
+    /// Check a file of settings, with the environment over it.
+    Check {
+        /// File of settings.
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Probe {
+    /// Where the host answers gRPC: http://HOST:PORT.
+    endpoint: String,
+    /// Seconds to wait until it does.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    wait: u64,
+}
+
+#[derive(Debug, Args)]
+struct Devnet {
+    #[command(subcommand)]
+    command: Option<DevnetCommand>,
+    /// Folder of the network; an existing network in it goes on.
+    #[arg(long, value_name = "DIR", default_value = "meridian-devnet")]
+    dir: PathBuf,
+    /// Number of regions, or their labels with commas between [default: 5].
+    #[arg(long, value_name = "N|LABELS")]
+    regions: Option<String>,
+    /// Replicas in each region [default: 1].
+    #[arg(long, value_name = "M")]
+    replicas_per_region: Option<u16>,
+    /// Gateways [default: 1].
+    #[arg(long, value_name = "G")]
+    gateways: Option<u16>,
+    /// Port of the first gateway's gRPC; the others follow it [default: 7700].
+    #[arg(long, value_name = "P")]
+    base_port: Option<u16>,
+    /// Complete regions that a certificate needs [default: all but a third of them, rounded down].
+    #[arg(long, value_name = "N")]
+    min_copies: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+struct OneMember {
+    /// Folder of the network.
+    #[arg(long, value_name = "DIR", default_value = "meridian-devnet")]
+    dir: PathBuf,
+    /// Which process: gateway-0, ap-northeast-0, ...
+    name: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum DevnetCommand {
+    /// Kill one process with SIGKILL.
+    Kill(OneMember),
+    /// Start one process and wait until it serves.
+    Start(OneMember),
+    /// Tell what every process does.
+    Status {
+        /// Folder of the network.
+        #[arg(long, value_name = "DIR", default_value = "meridian-devnet")]
+        dir: PathBuf,
+        /// Only this process.
+        name: Option<String>,
+    },
+}
+
+impl Cli {
+    /// Does what the command line says.
+    ///
+    /// # Errors
+    /// When it cannot be done.
+    pub async fn run(self) -> Result<()> {
+        match self.command {
+            Command::Gateway(host) => {
+                let config = config::load::<GatewayConfig>(host.config.as_deref(), &host.overrides()?)?;
+                run::gateway(config, host.stop_when_unlocked).await
+            }
+            Command::Replica(host) => {
+                let config = config::load::<ReplicaConfig>(host.config.as_deref(), &host.overrides()?)?;
+                run::replica(config, host.stop_when_unlocked).await
+            }
+            Command::Key(key) => key.run(),
+            Command::Committee(committee) => committee.run(),
+            Command::Config(config) => config.run(),
+            Command::Probe(host) => {
+                probe::until_serving(&host.endpoint, Duration::from_secs(host.wait)).await?;
+                println!("serving");
+                Ok(())
+            }
+            Command::Devnet(devnet) => devnet.run().await,
+        }
+    }
+}
+
+impl Key {
+    fn run(self) -> Result<()> {
+        let key = match self {
+            Key::New { out } => key::create(&out)?,
+            Key::Show { file } => key::load(&file)?,
+        };
+        println!("{}", key.address());
+        Ok(())
+    }
+}
+
+impl Committee {
+    fn run(self) -> Result<()> {
+        match self {
+            Committee::New(new) => {
+                let draft = Draft {
+                    chain_id: new.chain_id,
+                    verifying_contract: new.verifying_contract,
+                    epoch: new.epoch,
+                    min_retention: new.min_retention,
+                    max_retention: new.max_retention,
+                    ..Draft::default()
+                };
+                committee_cmd::create(&new.out, &draft)
+            }
+            Committee::Add(AddMember::Region { file, id, label, latitude, longitude, min_copies }) => {
+                let region = Region { id: RegionId(id), label, latitude, longitude };
+                committee_cmd::change(&file, |draft| draft.add_region(region, min_copies))
+            }
+            Committee::Add(AddMember::Seat { file, region, number, address, endpoint }) => {
+                committee_cmd::change(&file, |draft| draft.add_seat(&region, number, address, endpoint))
+            }
+            Committee::Add(AddMember::Gateway {
+                file,
+                address,
+                endpoint,
+                max_bytes,
+                max_entries_per_hour,
+            }) => {
+                let gateway = GatewayMember { address, endpoint, max_bytes, max_entries_per_hour };
+                committee_cmd::change(&file, |draft| draft.add_gateway(gateway))
+            }
+            Committee::Check { file } => {
+                print!("{}", committee_cmd::describe(&committee_cmd::load(&file)?));
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Config {
+    fn run(self) -> Result<()> {
+        match self {
+            Config::Default { role: Role::Gateway } => print!("{}", config::example::<GatewayConfig>()),
+            Config::Default { role: Role::Replica } => print!("{}", config::example::<ReplicaConfig>()),
+            Config::Check { file } => {
+                let role = config::role_of(&file)?;
+                let overrides = config::environment();
+                match role {
+                    "gateway" => drop(config::load::<GatewayConfig>(Some(&file), &overrides)?),
+                    _ => drop(config::load::<ReplicaConfig>(Some(&file), &overrides)?),
+                }
+                println!("{}: ok, settings of a {role}", file.display());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Devnet {
+    async fn run(self) -> Result<()> {
+        let said = match self.command {
+            None => {
+                let options = devnet::Options {
+                    regions: self.regions,
+                    replicas_per_region: self.replicas_per_region,
+                    gateways: self.gateways,
+                    base_port: self.base_port,
+                    min_copies: self.min_copies,
+                };
+                return devnet::run(&self.dir, &options).await;
+            }
+            Some(DevnetCommand::Kill(one)) => devnet::kill(&one.dir, &one.name).await?,
+            Some(DevnetCommand::Start(one)) => devnet::start(&one.dir, &one.name).await?,
+            Some(DevnetCommand::Status { dir, name }) => devnet::status(&dir, name.as_deref()).await?,
+        };
+        println!("{}", said.trim_end());
+        Ok(())
+    }
+}

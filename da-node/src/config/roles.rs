@@ -1,0 +1,103 @@
+//! The whole settings of a gateway's host and of a replica's.
+
+use serde::{Deserialize, Serialize};
+
+use super::host::{self, Listen, Log, Node, Server, Storage, Telemetry};
+use super::{Config, Documented, Section};
+use crate::{gateway, replica};
+
+macro_rules! roles {
+    ($(
+        $(#[doc = $doc:literal])+
+        $name:ident of $role:ident { $(#[doc = $section_doc:literal] $section:ident: $settings:ty,)+ }
+    )*) => {$(
+        $(#[doc = $doc])+
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name {
+            /// Who it is.
+            pub node: Node,
+            /// Where it answers.
+            pub listen: Listen,
+            /// Limits of its gRPC server.
+            pub server: Server,
+            /// Its log.
+            pub log: Log,
+            /// Where its traces and metrics go.
+            pub telemetry: Telemetry,
+            $(#[doc = $section_doc] pub $section: $settings,)+
+        }
+
+        impl Config for $name {
+            const ROLE: &'static str = stringify!($role);
+
+            fn sections() -> Vec<Section> {
+                vec![
+                    Section {
+                        name: "node",
+                        docs: &["Who this host is and where it keeps things."],
+                        fields: Node::FIELDS,
+                    },
+                    Section { name: "listen", docs: &["Where it answers."], fields: Listen::FIELDS },
+                    Section { name: "server", docs: &["Limits of the gRPC server."], fields: Server::FIELDS },
+                    Section { name: "log", docs: &["The log, on standard error."], fields: Log::FIELDS },
+                    Section {
+                        name: "telemetry",
+                        docs: &["OpenTelemetry. Prometheus reads /metrics in any case."],
+                        fields: Telemetry::FIELDS,
+                    },
+                    $(Section {
+                        name: stringify!($section),
+                        docs: &[$section_doc],
+                        fields: <$settings>::FIELDS,
+                    },)+
+                ]
+            }
+
+            fn check(&self) -> Result<(), String> {
+                host::check(&self.server, &self.log, &self.telemetry)?;
+                self.$role.check().map_err(|problem| format!("{}.{problem}", stringify!($role)))
+            }
+        }
+    )*};
+}
+
+roles! {
+    /// Settings of a gateway's host.
+    GatewayConfig of gateway {
+        /// What only a gateway has.
+        gateway: gateway::Settings,
+    }
+    /// Settings of a replica's host.
+    ReplicaConfig of replica {
+        /// What a replica keeps.
+        storage: Storage,
+        /// What only a replica has.
+        replica: replica::Settings,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{example, load};
+
+    fn drift<C: Config>() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/config");
+        let path = folder.join(format!("{}.toml", C::ROLE));
+        crate::test_docs::check_file(&path, &example::<C>());
+    }
+
+    #[test]
+    fn the_example_files_are_the_defaults() {
+        drift::<GatewayConfig>();
+        drift::<ReplicaConfig>();
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/config");
+        let gateway = load::<GatewayConfig>(Some(&folder.join("gateway.toml")), &[]).unwrap();
+        assert_eq!(gateway, GatewayConfig::default());
+        let replica = load::<ReplicaConfig>(Some(&folder.join("replica.toml")), &[]).unwrap();
+        assert_eq!(replica, ReplicaConfig::default());
+    }
+}

@@ -1,0 +1,48 @@
+//! `/status`: what a host is doing, as JSON.
+
+use meridian_proto::convert::{GatewayStatus, ReplicaStatus, SeatHealth};
+use serde_json::{Value, json};
+
+/// The status of a gateway.
+pub fn gateway(status: &GatewayStatus) -> Value {
+    json!({
+        "role": "gateway",
+        "version": status.version,
+        "address": status.address.to_string(),
+        "epoch": status.epoch,
+        "log_size": status.log_size,
+        "certified_size": status.certified_size,
+        "puts_in_flight": status.puts_in_flight,
+        "uploads_pending": status.uploads_pending,
+        "memory_used_bytes": status.memory_used,
+        "memory_budget_bytes": status.memory_budget,
+        "seats": status.seats.iter().map(seat).collect::<Vec<_>>(),
+    })
+}
+
+fn seat(seat: &SeatHealth) -> Value {
+    json!({
+        "address": seat.address.to_string(),
+        "connected": seat.connected,
+        "in_quorum": seat.in_quorum,
+        "cosigned_size": seat.cosigned_size,
+        "round_trip_seconds": seat.round_trip.as_secs_f64(),
+        "last_error": seat.last_error,
+    })
+}
+
+/// The status of a replica.
+pub fn replica(status: &ReplicaStatus) -> Value {
+    json!({
+        "role": "replica",
+        "version": status.version,
+        "address": status.address.to_string(),
+        "region": status.region.0,
+        "seat": status.seat,
+        "epoch": status.epoch,
+        "blobs": status.blobs,
+        "row_bytes": status.row_bytes,
+        "max_bytes": status.max_bytes,
+        "logs": status.logs,
+    })
+}

@@ -1,0 +1,199 @@
+//! Puts a host together: key, committee, store, room, servers; and takes it apart again.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use futures::future::BoxFuture;
+use meridian_client::rpc::Channels;
+use meridian_proofs::committee::Committee;
+use meridian_proofs::signature::SecretKey;
+use meridian_proto::MAX_MESSAGE;
+use meridian_proto::wire::gateway_server::GatewayServer;
+use meridian_proto::wire::log_server::LogServer;
+use meridian_proto::wire::replica_server::ReplicaServer;
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+
+use crate::config::host::{Listen, Log, Node, Server as ServerSettings, Telemetry as TelemetrySettings};
+use crate::config::roles::{GatewayConfig, ReplicaConfig};
+use crate::gateway::{self, Gateway};
+use crate::http::{self, Pages, StatusSource, status};
+use crate::log_service::LogService;
+use crate::replica::{self, Replica};
+use crate::server::{Server, stop_signal};
+use crate::{committee_cmd, key, telemetry};
+
+/// What every host has.
+struct Common {
+    node: Node,
+    listen: Listen,
+    server: ServerSettings,
+    log: Log,
+    telemetry: TelemetrySettings,
+}
+
+/// What a host is given to work with.
+struct Means {
+    data_dir: PathBuf,
+    committee: Arc<Committee>,
+    key: SecretKey,
+    channels: Channels,
+}
+
+/// What a host does.
+struct Room {
+    services: Box<dyn FnOnce(Server) -> Server + Send>,
+    status: StatusSource,
+    shutdown: BoxFuture<'static, ()>,
+}
+
+/// Runs a gateway until it is told to stop.
+///
+/// # Errors
+/// When it cannot be started or its servers fail.
+pub async fn gateway(config: GatewayConfig, lock: Option<PathBuf>) -> Result<()> {
+    let GatewayConfig { node, listen, server, log, telemetry, gateway: settings } = config;
+    let common = Common { node, listen, server, log, telemetry };
+    host("gateway", common, lock, async move |means: Means| {
+        let address = means.key.address();
+        ensure!(means.committee.gateway(&address).is_some(), "{address} is no gateway of the committee");
+        gateway_room(settings, means)
+    })
+    .await
+}
+
+/// Runs a replica until it is told to stop.
+///
+/// # Errors
+/// When it cannot be started or its servers fail.
+pub async fn replica(config: ReplicaConfig, lock: Option<PathBuf>) -> Result<()> {
+    let ReplicaConfig { node, listen, server, log, telemetry, storage, replica } = config;
+    let settings = replica::Settings { max_bytes: storage.max_bytes, ..replica };
+    let common = Common { node, listen, server, log, telemetry };
+    host("replica", common, lock, async move |means: Means| {
+        let address = means.key.address();
+        ensure!(means.committee.seat(&address).is_some(), "{address} has no seat in the committee");
+        replica_room(settings, means).await
+    })
+    .await
+}
+
+async fn host(
+    role: &'static str,
+    common: Common,
+    lock: Option<PathBuf>,
+    open: impl AsyncFnOnce(Means) -> Result<Room>,
+) -> Result<()> {
+    let stop = stop_signal()?;
+    let key = key::load(&common.node.key)?;
+    let committee = Arc::new(committee_cmd::load(&common.node.committee)?);
+    let address = key.address();
+    let telemetry =
+        telemetry::init(&common.log, &common.telemetry, &format!("meridian-{role}"), &address.to_string())?;
+    let grpc = bind(common.listen.grpc).await?;
+    let http = bind(common.listen.http).await?;
+    let data_dir = common.node.data_dir;
+    std::fs::create_dir_all(&data_dir)
+        .with_context(|| format!("cannot make folder {}", data_dir.display()))?;
+    let fingerprint = committee.fingerprint();
+    let room = open(Means { data_dir, committee, key, channels: Channels::new() }).await?;
+
+    let (serving, seen) = watch::channel(true);
+    let (stop_http, stopped) = watch::channel(false);
+    let pages = Pages { registry: telemetry.registry.clone(), serving: seen, status: room.status };
+    let pages = tokio::spawn(http::serve(http, pages, stopped));
+    tracing::info!(
+        role,
+        %address,
+        %fingerprint,
+        grpc = %common.listen.grpc,
+        http = %common.listen.http,
+        version = env!("CARGO_PKG_VERSION"),
+        "serving"
+    );
+    let server = (room.services)(Server::new(common.server)?);
+    let outcome = server
+        .serve(grpc, async move {
+            let why = tokio::select! {
+                why = stop => why,
+                () = unlocked(lock) => "the devnet has gone",
+            };
+            tracing::info!(why, "stopping");
+            serving.send_replace(false);
+        })
+        .await;
+    room.shutdown.await;
+    stop_http.send_replace(true);
+    pages.await.context("the http server broke")??;
+    tracing::info!("stopped");
+    tokio::task::spawn_blocking(move || telemetry.shutdown()).await.context("telemetry broke")?;
+    outcome
+}
+
+async fn bind(address: std::net::SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+/// Waits until no other process holds a lock on the file; for ever when there is no file to look at.
+async fn unlocked(path: Option<PathBuf>) {
+    let Some(path) = path else { return std::future::pending().await };
+    let (done, waited) = oneshot::channel();
+    // A thread of its own: a pool of the runtime would wait for it at the end.
+    std::thread::spawn(move || {
+        let _ = done.send(wait_for_lock(&path));
+    });
+    if !matches!(waited.await, Ok(Ok(()))) {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn wait_for_lock(path: &Path) -> std::io::Result<()> {
+    File::open(path)?.lock_shared()
+}
+
+fn gateway_room(settings: gateway::Settings, means: Means) -> Result<Room> {
+    let Means { data_dir, committee, key, channels } = means;
+    let gateway = Gateway::open(settings, &data_dir, committee, key, &channels)?;
+    let (served, seen, stopped) = (Arc::clone(&gateway), Arc::clone(&gateway), gateway);
+    Ok(Room {
+        services: Box::new(move |server| {
+            let logs = LogServer::new(LogService::new(served.log_store().clone()));
+            let gateway = GatewayServer::new(gateway::Service(served));
+            server
+                .with(gateway.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
+                .with(logs.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
+        }),
+        status: Arc::new(move || {
+            let status = seen.status();
+            Box::pin(async move { status::gateway(&status) })
+        }),
+        shutdown: Box::pin(async move { stopped.shutdown().await }),
+    })
+}
+
+async fn replica_room(settings: replica::Settings, means: Means) -> Result<Room> {
+    let Means { data_dir, committee, key, channels } = means;
+    let replica = Replica::open(settings, &data_dir, committee, key, channels).await?;
+    let (served, seen, stopped) = (Arc::clone(&replica), Arc::clone(&replica), replica);
+    Ok(Room {
+        services: Box::new(move |server| {
+            let logs = LogServer::new(LogService::new(served.logs().clone()));
+            let replica = ReplicaServer::new(replica::Service(served));
+            server
+                .with(replica.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
+                .with(logs.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
+        }),
+        status: Arc::new(move || {
+            let replica = Arc::clone(&seen);
+            Box::pin(async move {
+                match replica.status().await {
+                    Ok(status) => status::replica(&status),
+                    Err(error) => serde_json::json!({ "role": "replica", "error": error.reason.as_str() }),
+                }
+            })
+        }),
+        shutdown: Box::pin(async move { stopped.shutdown().await }),
+    })
+}
