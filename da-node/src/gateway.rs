@@ -329,6 +329,9 @@ impl Core {
 
     /// A signed checkpoint over the first entries of the log, under the timestamp of the latest.
     async fn sign_prefix(&self, head: &Head, size: u64) -> Result<SignedCheckpoint, ApiError> {
+        if let Some(error) = self.lost.get() {
+            return Err(error.clone());
+        }
         let store = self.store.clone();
         let root = blocking(move || store.root_at(size)).await?;
         let root =

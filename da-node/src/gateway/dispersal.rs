@@ -71,10 +71,11 @@ impl Dispersal {
         }
     }
 
-    /// Whether all of these seats hold the blob.
+    /// Whether all of these seats hold the blob, or an entry of it is in the log: then the kept payload, or their own
+    /// repair, brings it to those that do not.
     pub(super) fn covers(&self, members: &[usize]) -> bool {
         let state = self.lock();
-        members.iter().all(|&seat| state.answered[seat])
+        state.rows.is_none() || members.iter().all(|&seat| state.answered[seat])
     }
 
     /// The rows and the seats that miss the blob. From now on the store keeps count.

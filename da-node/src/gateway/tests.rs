@@ -62,8 +62,17 @@ impl Bench {
         self.gateway.shutdown().await;
         let Self { gateway, committee, seats, clock, folder } = self;
         drop(gateway);
-        let gateway = open(&committee, &seats, &folder, &clock, settings).unwrap();
-        Self { gateway, committee, seats, clock, folder }
+        // A call to the disk that was begun ends after the stop, and holds the store open until then.
+        for _ in 0..6000 {
+            match open(&committee, &seats, &folder, &clock, settings.clone()) {
+                Ok(gateway) => return Self { gateway, committee, seats, clock, folder },
+                Err(error) if format!("{error:#}").contains("lock hold by current process") => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Err(error) => panic!("{error:#}"),
+            }
+        }
+        panic!("the store stays open");
     }
 
     fn seat(&self, region: u16) -> &FakeSeat {

@@ -105,10 +105,9 @@ async fn nothing_is_appended_before_enough_regions_were_asked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_belongs_to_one_key_and_a_key_to_the_committee() {
-    let bench = Bench::new().await;
-    bench.gateway.shutdown().await;
-    let Bench { gateway, committee, seats, clock, folder } = bench;
-    drop(gateway);
+    let committee = Arc::new(testing::committee(5, 1, 4));
+    let (seats, folder, clock) = (FakeSeat::all(&committee), TempDir::new().unwrap(), Clock::manual(NOW));
+    drop(Store::open(folder.path(), testing::gateway_key().address(), &committee.domain()).unwrap());
     let mut parts = committee.parts().clone();
     let other = testing::seat_key(50, 50);
     let stranger = Gateway::open_with(
