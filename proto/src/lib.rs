@@ -35,6 +35,10 @@ pub const MAX_CHUNK: usize = 1 << 20;
 /// Most bytes of a protobuf message, for sending and receiving.
 pub const MAX_MESSAGE: usize = 4 << 20;
 
+/// Most fields of a message, together with those of the messages inside it: more than any message within the other
+/// limits has. Bounds what decoding takes beside the bytes themselves.
+pub const MAX_FIELDS: usize = 1 << 17;
+
 /// Most entries of a log in one message, and under one new checkpoint.
 pub const MAX_ENTRIES: usize = 4096;
 
