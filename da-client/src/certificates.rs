@@ -186,11 +186,12 @@ fn fuller(
 fn merge(checkpoint: &mut CosignedCheckpoint, other: &CosignedCheckpoint, committee: &Committee) {
     let domain = committee.domain();
     let digest = checkpoint.signed.checkpoint.digest(&domain);
-    let present: BTreeSet<Address> =
+    let mut present: BTreeSet<Address> =
         checkpoint.signers(&domain).map(|signers| signers.into_iter().collect()).unwrap_or_default();
-    for cosignature in &other.cosignatures {
+    // Recovering a signer is dear, and one seat can make any number of signatures: a list has one of each seat.
+    for cosignature in other.cosignatures.iter().take(committee.seats().len()) {
         let signer = cosignature.recover(&digest).ok().filter(|signer| committee.seat(signer).is_some());
-        if signer.is_some_and(|signer| !present.contains(&signer))
+        if signer.is_some_and(|signer| present.insert(signer))
             && let Err(error) = checkpoint.insert(&domain, *cosignature)
         {
             tracing::debug!(%error, "cosignature passed over");
