@@ -2,7 +2,8 @@
 
 use meridian_proofs::Address;
 use meridian_proofs::committee::{
-    Committee, CommitteeParts, GatewayMember, MAX_GATEWAYS, MAX_REGIONS, Region, RegionId, Seat,
+    Committee, CommitteeParts, GatewayMember, MAX_ENDPOINT_LEN, MAX_GATEWAYS, MAX_LABEL_LEN, MAX_REGIONS,
+    Region, RegionId, Seat,
 };
 
 use super::{WireError, address, at_most, bytes, format_version};
@@ -11,6 +12,14 @@ use crate::{FORMAT_VERSION, MAX_SEATS, wire};
 /// A number that fits 16 bits.
 pub(super) fn small(field: &'static str, number: u32) -> Result<u16, WireError> {
     u16::try_from(number).map_err(|_| WireError::value(field, format!("{number} is over 65535")))
+}
+
+/// Degrees in their only spelling: minus zero is zero.
+fn degrees(field: &'static str, degrees: f64) -> Result<f64, WireError> {
+    if degrees.to_bits() == (-0.0_f64).to_bits() {
+        return Err(WireError::value(field, "is minus zero"));
+    }
+    Ok(degrees)
 }
 
 /// Refuses a list whose keys do not rise from item to item.
@@ -29,11 +38,12 @@ impl TryFrom<wire::Region> for Region {
     type Error = WireError;
 
     fn try_from(region: wire::Region) -> Result<Self, WireError> {
+        at_most("Region.label", region.label.len(), MAX_LABEL_LEN)?;
         Ok(Self {
             id: RegionId(small("Region.id", region.id)?),
             label: region.label,
-            latitude: region.latitude,
-            longitude: region.longitude,
+            latitude: degrees("Region.latitude", region.latitude)?,
+            longitude: degrees("Region.longitude", region.longitude)?,
         })
     }
 }
@@ -53,6 +63,7 @@ impl TryFrom<wire::Seat> for Seat {
     type Error = WireError;
 
     fn try_from(seat: wire::Seat) -> Result<Self, WireError> {
+        at_most("Seat.endpoint", seat.endpoint.len(), MAX_ENDPOINT_LEN)?;
         Ok(Self {
             region: RegionId(small("Seat.region", seat.region)?),
             number: small("Seat.number", seat.number)?,
@@ -77,6 +88,7 @@ impl TryFrom<wire::GatewayMember> for GatewayMember {
     type Error = WireError;
 
     fn try_from(gateway: wire::GatewayMember) -> Result<Self, WireError> {
+        at_most("GatewayMember.endpoint", gateway.endpoint.len(), MAX_ENDPOINT_LEN)?;
         Ok(Self {
             address: address("GatewayMember.address", &gateway.address)?,
             endpoint: gateway.endpoint,

@@ -58,6 +58,8 @@ fn a_committee_has_one_spelling() {
     assert_eq!(refused(|committee| committee.regions.reverse()), "Committee.regions");
     assert_eq!(refused(|committee| committee.seats.reverse()), "Committee.seats");
     assert_eq!(refused(|committee| committee.gateways.reverse()), "Committee.gateways");
+    assert_eq!(refused(|committee| committee.regions[1].latitude = -0.0), "Region.latitude");
+    assert_eq!(refused(|committee| committee.regions[1].longitude = -0.0), "Region.longitude");
     assert_eq!(refused(|committee| committee.seats[1] = committee.seats[0].clone()), "Committee.seats");
     assert_eq!(refused(|committee| committee.min_copies = 65_536 + 2), "Committee.min_copies");
     assert_eq!(refused(|committee| committee.min_copies = 3), "Committee");
@@ -68,6 +70,22 @@ fn a_committee_has_one_spelling() {
     assert_eq!(refused(|committee| committee.seats[0].address = short.clone()), "Seat.address");
     assert_eq!(refused(|committee| committee.gateways[0].address = short.clone()), "GatewayMember.address");
     assert_eq!(refused(|committee| committee.verifying_contract = short), "Committee.verifying_contract");
+}
+
+#[test]
+fn texts_are_measured_before_they_are_read() {
+    let at_limit = "a".repeat(64);
+    let mut message = wire::Committee::from(&committee());
+    message.regions[1].label = at_limit.clone();
+    assert!(Committee::try_from(message).is_ok());
+    assert_eq!(refused(|committee| committee.regions[1].label = at_limit + "a"), "Region.label");
+    let endpoint = |host: usize| format!("http://{}:9000", "h".repeat(host));
+    let (at_limit, over) = (endpoint(256 - 12), endpoint(257 - 12));
+    let mut message = wire::Committee::from(&committee());
+    (message.seats[1].endpoint, message.gateways[1].endpoint) = (at_limit.clone(), at_limit);
+    assert!(Committee::try_from(message).is_ok());
+    assert_eq!(refused(|committee| committee.seats[1].endpoint = over.clone()), "Seat.endpoint");
+    assert_eq!(refused(|committee| committee.gateways[1].endpoint = over), "GatewayMember.endpoint");
 }
 
 fn certificate() -> impl Strategy<Value = Certificate> {

@@ -109,7 +109,8 @@ pub(super) fn dispersal() -> impl Strategy<Value = SignedDispersal> {
 }
 
 pub(super) fn region() -> impl Strategy<Value = Region> {
-    (any::<u16>(), text(), -90.0..=90.0, -180.0..=180.0).prop_map(|(id, label, latitude, longitude)| Region {
+    let label = prop::collection::vec(any::<char>(), 0..=16).prop_map(String::from_iter);
+    (any::<u16>(), label, -90.0..=90.0, -180.0..=180.0).prop_map(|(id, label, latitude, longitude)| Region {
         id: RegionId(id),
         label,
         latitude,
