@@ -6,6 +6,7 @@
 pub mod certificate;
 pub mod checkpoint;
 pub mod committee;
+pub mod conflict;
 pub mod encode;
 pub mod field;
 pub mod hash;
