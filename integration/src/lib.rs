@@ -4,6 +4,7 @@ pub mod devnet;
 pub mod keys;
 pub mod liars;
 pub mod load;
+pub mod network;
 pub mod otlp;
 pub mod payload;
 pub mod programs;

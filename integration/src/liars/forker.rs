@@ -42,7 +42,7 @@ pub fn attempts(log: &Crooked, next: &LogEntry) -> Vec<Attempt> {
             signed: log.sign(&grown, |_| {}),
             start: before,
             entries: last.into_iter().chain([*next]).collect(),
-            refused: Reason::RootMismatch,
+            refused: Reason::LogFork,
         },
     ]
 }

@@ -307,3 +307,25 @@ impl Floor {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_work_is_done_and_every_part_of_it_takes_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let floor = Floor::measure(dir.path(), 10_000, 2, Duration::from_millis(20)).unwrap();
+        assert!(floor.put.count >= 3 && floor.get.count == floor.put.count);
+        assert!(floor.puts_per_second > 0.0);
+        for part in
+            [floor.sync_rows_ms, floor.sync_entry_ms, floor.sync_cosign_ms, floor.work_ms, floor.get.p50_ms]
+        {
+            assert!(part > 0.0, "{floor:?}");
+        }
+        // What is written is really there.
+        let rows = DB::open_default(dir.path().join("floor-replica-3")).unwrap();
+        let lengths = rows.iterator(rocksdb::IteratorMode::Start).map(|item| item.unwrap().1.len());
+        assert_eq!(lengths.max().unwrap(), 16 * 64 * 10_000usize.div_ceil(16 * 64));
+    }
+}

@@ -1,0 +1,502 @@
+//! A whole network in one process: each member with a runtime, a folder and a port of its own.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
+use meridian_client::fetch::Reader;
+use meridian_client::rpc::Channels;
+use meridian_client::submit::{PutOptions, Submitter};
+use meridian_node::config::host::Server as ServerSettings;
+use meridian_node::log_service::LogService;
+use meridian_node::server::Server;
+use meridian_node::{gateway, replica};
+use meridian_proofs::Address;
+use meridian_proofs::committee::{Committee, CommitteeParts, GatewayMember, Region, RegionId, Seat};
+use meridian_proofs::ids::Namespace;
+use meridian_proto::MAX_MESSAGE;
+use meridian_proto::wire::gateway_server::GatewayServer;
+use meridian_proto::wire::log_server::LogServer;
+use meridian_proto::wire::replica_server::ReplicaServer;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use crate::keys;
+use crate::liars::{self, GatewayLie, ReplicaLie, Truth};
+
+/// Longest time that a member may take to stop when it is killed.
+const KILL: Duration = Duration::from_secs(10);
+
+/// Longest time until gateways and replicas know each other.
+const SETTLE: Duration = Duration::from_secs(30);
+
+/// Where the regions of a test network lie.
+const PLACES: [(&str, f64, f64); 5] = [
+    ("na-west", 37.8, -122.4),
+    ("na-east", 39.0, -77.5),
+    ("eu-central", 50.1, 8.7),
+    ("ap-northeast", 35.7, 139.7),
+    ("ap-southeast", 1.35, 103.8),
+];
+
+/// What a network is made of.
+pub struct Plan {
+    /// Number of regions.
+    pub regions: u16,
+    /// Seats in each region.
+    pub seats: u16,
+    /// Gateways that run.
+    pub gateways: usize,
+    /// Gateways that have a key and a place in the committee, and do not run.
+    pub vacant_gateways: usize,
+    /// Complete regions of a certificate, where it is not the default.
+    pub min_copies: Option<u16>,
+    /// Shortest and longest retention in seconds.
+    pub retention: (u64, u64),
+    /// Most bytes of rows that a replica keeps for each gateway.
+    pub max_bytes: u64,
+    /// Most entries of each gateway in an hour.
+    pub max_entries_per_hour: u64,
+    /// Replicas that lie, by their place: region after region, seat after seat.
+    pub replica_lies: BTreeMap<usize, Arc<dyn ReplicaLie>>,
+    /// Gateways that lie to clients, by their place.
+    pub gateway_lies: BTreeMap<usize, Arc<dyn GatewayLie>>,
+    /// Settings of every replica.
+    pub replica: replica::Settings,
+    /// Settings of every gateway.
+    pub gateway: gateway::Settings,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            regions: 5,
+            seats: 1,
+            gateways: 1,
+            vacant_gateways: 0,
+            min_copies: None,
+            retention: (3_600, 30 * 86_400),
+            max_bytes: 1 << 40,
+            max_entries_per_hour: 1_000_000,
+            replica_lies: BTreeMap::new(),
+            gateway_lies: BTreeMap::new(),
+            replica: replica::Settings::default(),
+            gateway: gateway::Settings::default(),
+        }
+    }
+}
+
+impl Plan {
+    /// The default network with one lying replica, in the first region.
+    #[must_use]
+    pub fn with_replica_lie(lie: impl ReplicaLie) -> Self {
+        Self { replica_lies: BTreeMap::from([(0, Arc::new(lie) as Arc<dyn ReplicaLie>)]), ..Self::default() }
+    }
+}
+
+/// Who a member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Name {
+    /// The replica at a place.
+    Replica(usize),
+    /// The gateway at a place.
+    Gateway(usize),
+}
+
+impl Name {
+    /// The word that the member's key is made from.
+    #[must_use]
+    pub fn key_word(self) -> String {
+        match self {
+            Self::Replica(place) => format!("replica {place}"),
+            Self::Gateway(place) => format!("gateway {place}"),
+        }
+    }
+
+    fn folder(self) -> String {
+        self.key_word().replace(' ', "-")
+    }
+}
+
+struct Member {
+    name: Name,
+    address: Address,
+    /// Where the honest server listens.
+    listen: SocketAddr,
+    /// Where everybody else looks for it: the same, or a liar in front of it.
+    endpoint: String,
+    running: Option<Running>,
+    liar: Option<JoinHandle<()>>,
+}
+
+struct Running {
+    runtime: Runtime,
+    stop: Option<oneshot::Sender<()>>,
+    server: JoinHandle<Result<()>>,
+}
+
+struct Spec {
+    name: Name,
+    folder: PathBuf,
+    committee: Arc<Committee>,
+    replica: replica::Settings,
+    gateway: gateway::Settings,
+}
+
+/// A running network.
+pub struct Network {
+    committee: Arc<Committee>,
+    channels: Channels,
+    members: BTreeMap<Name, Member>,
+    settings: (replica::Settings, gateway::Settings),
+    dir: TempDir,
+}
+
+impl Network {
+    /// Starts a network, replicas first.
+    ///
+    /// # Errors
+    /// When a member does not start.
+    pub async fn start(plan: Plan) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let mut members = BTreeMap::new();
+        let (mut listeners, mut fronts) = (BTreeMap::new(), BTreeMap::new());
+        let replicas = usize::from(plan.regions) * usize::from(plan.seats);
+        let names = (0..replicas)
+            .map(Name::Replica)
+            .chain((0..plan.gateways + plan.vacant_gateways).map(Name::Gateway));
+        for name in names {
+            let listener = TcpListener::bind("127.0.0.1:0")?;
+            let listen = listener.local_addr()?;
+            let lies = match name {
+                Name::Replica(place) => plan.replica_lies.contains_key(&place),
+                Name::Gateway(place) => plan.gateway_lies.contains_key(&place),
+            };
+            let mut endpoint = format!("http://{listen}");
+            if lies {
+                let front = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+                endpoint = format!("http://{}", front.local_addr()?);
+                fronts.insert(name, front);
+            }
+            let address = keys::secret(&name.key_word())?.address();
+            members.insert(name, Member { name, address, listen, endpoint, running: None, liar: None });
+            listeners.insert(name, listener);
+        }
+        let committee = Arc::new(committee(&plan, &members)?);
+        std::fs::write(dir.path().join("committee.toml"), toml::to_string(&*committee)?)?;
+        let settings = (plan.replica, plan.gateway);
+        let mut network = Self { committee, channels: Channels::new(), members, settings, dir };
+        for (name, front) in fronts {
+            let member = network.member_mut(name)?;
+            let honest = format!("http://{}", member.listen);
+            let truth = Truth::at(honest, network.committee.domain())?;
+            let liar = match name {
+                Name::Replica(place) => {
+                    liars::serve_replica(front, truth, Arc::clone(&plan.replica_lies[&place]))
+                }
+                Name::Gateway(place) => {
+                    liars::serve_gateway(front, truth, Arc::clone(&plan.gateway_lies[&place]))
+                }
+            };
+            network.member_mut(name)?.liar = Some(liar);
+        }
+        for (name, listener) in listeners {
+            let vacant = matches!(name, Name::Gateway(place) if place >= plan.gateways);
+            if !vacant {
+                network.run(name, listener).await?;
+            }
+        }
+        network.settle().await?;
+        Ok(network)
+    }
+
+    /// The committee.
+    #[must_use]
+    pub fn committee(&self) -> &Arc<Committee> {
+        &self.committee
+    }
+
+    /// The committee's file.
+    #[must_use]
+    pub fn committee_file(&self) -> PathBuf {
+        self.dir.path().join("committee.toml")
+    }
+
+    /// Connections that tests share.
+    #[must_use]
+    pub fn channels(&self) -> &Channels {
+        &self.channels
+    }
+
+    /// Where a member is to be reached.
+    ///
+    /// # Errors
+    /// When there is no such member.
+    pub fn endpoint(&self, name: Name) -> Result<&str> {
+        Ok(&self.member(name)?.endpoint)
+    }
+
+    /// The address of a member's key.
+    ///
+    /// # Errors
+    /// When there is no such member.
+    pub fn address(&self, name: Name) -> Result<Address> {
+        Ok(self.member(name)?.address)
+    }
+
+    /// The seat of the replica at a place.
+    ///
+    /// # Errors
+    /// When there is no such replica.
+    pub fn seat(&self, place: usize) -> Result<&Seat> {
+        self.committee.seat(&self.address(Name::Replica(place))?).context("a replica without a seat")
+    }
+
+    /// The folder of a member.
+    #[must_use]
+    pub fn folder(&self, name: Name) -> PathBuf {
+        self.dir.path().join(name.folder())
+    }
+
+    /// Endpoints of all gateways, those that do not run included.
+    #[must_use]
+    pub fn gateways(&self) -> Vec<String> {
+        let gateways = self.members.values().filter(|m| matches!(m.name, Name::Gateway(_)));
+        gateways.map(|m| m.endpoint.clone()).collect()
+    }
+
+    /// A client that puts through all gateways, in their order.
+    #[must_use]
+    pub fn submitter(&self) -> Submitter {
+        self.submitter_to(self.gateways())
+    }
+
+    /// A client that puts through these gateways.
+    #[must_use]
+    pub fn submitter_to(&self, gateways: Vec<String>) -> Submitter {
+        Submitter::new(Arc::clone(&self.committee), self.channels.clone(), gateways)
+    }
+
+    /// A client that reads, with nothing measured yet.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::new(Arc::clone(&self.committee), self.channels.clone())
+    }
+
+    /// Puts a payload for an hour and gives back the certificate.
+    ///
+    /// # Errors
+    /// When the put fails.
+    pub async fn put(&self, payload: Bytes) -> Result<meridian_proofs::certificate::Certificate> {
+        Ok(self.submitter().put(payload, &options(), &meridian_client::Silent).await?.certificate)
+    }
+
+    /// Stops a member at once: its connections break, and what it had not synced is its own loss.
+    ///
+    /// # Errors
+    /// When there is no such member, or it is not running.
+    pub async fn kill(&mut self, name: Name) -> Result<()> {
+        let running = self.member_mut(name)?.running.take().context("not running")?;
+        spawn_blocking(move || running.runtime.shutdown_timeout(KILL)).await?;
+        Ok(())
+    }
+
+    /// Stops a member as SIGTERM does.
+    ///
+    /// # Errors
+    /// When there is no such member, or it does not stop cleanly.
+    pub async fn stop(&mut self, name: Name) -> Result<()> {
+        let mut running = self.member_mut(name)?.running.take().context("not running")?;
+        drop(running.stop.take());
+        let outcome = running.server.await?;
+        spawn_blocking(move || running.runtime.shutdown_timeout(KILL)).await?;
+        outcome
+    }
+
+    /// Starts a member that was stopped or killed, on its folder and port.
+    ///
+    /// # Errors
+    /// When it runs already or does not start.
+    pub async fn restart(&mut self, name: Name) -> Result<()> {
+        let member = self.member(name)?;
+        ensure!(member.running.is_none(), "{name:?} is running");
+        let listener = TcpListener::bind(member.listen)?;
+        self.run(name, listener).await?;
+        self.settle().await
+    }
+
+    /// Waits until every running gateway has heard of every running replica that does not lie.
+    async fn settle(&self) -> Result<()> {
+        let running = self.members.values().filter(|member| member.running.is_some());
+        let (replicas, gateways): (Vec<_>, Vec<_>) =
+            running.partition(|m| matches!(m.name, Name::Replica(_)));
+        let honest: Vec<Address> = replicas.iter().filter(|m| m.liar.is_none()).map(|m| m.address).collect();
+        for gateway in gateways {
+            let rpc = self.channels.gateway(&format!("http://{}", gateway.listen))?;
+            eventually(SETTLE, "a gateway that is connected to every replica", async || {
+                let seats = rpc.status().await.ok()?.seats;
+                let connected =
+                    |who: &Address| seats.iter().any(|seat| seat.address == *who && seat.connected);
+                honest.iter().all(connected).then_some(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    fn member(&self, name: Name) -> Result<&Member> {
+        self.members.get(&name).with_context(|| format!("no member {name:?}"))
+    }
+
+    fn member_mut(&mut self, name: Name) -> Result<&mut Member> {
+        self.members.get_mut(&name).with_context(|| format!("no member {name:?}"))
+    }
+
+    async fn run(&mut self, name: Name, listener: TcpListener) -> Result<()> {
+        let folder = self.folder(name);
+        std::fs::create_dir_all(&folder)?;
+        let (replica, gateway) = self.settings.clone();
+        let spec = Spec { name, folder, committee: Arc::clone(&self.committee), replica, gateway };
+        let running = spawn_blocking(move || start(&spec, listener)).await??;
+        self.member_mut(name)?.running = Some(running);
+        Ok(())
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for member in self.members.values_mut() {
+            if let Some(liar) = member.liar.take() {
+                liar.abort();
+            }
+            if let Some(running) = member.running.take() {
+                running.runtime.shutdown_background();
+            }
+        }
+    }
+}
+
+/// How tests put when nothing else matters: for an hour, under the zero namespace.
+#[must_use]
+pub fn options() -> PutOptions {
+    PutOptions { namespace: Namespace::default(), retention: 3_600, bind_payload_hash: false, expected: None }
+}
+
+fn committee(plan: &Plan, members: &BTreeMap<Name, Member>) -> Result<Committee> {
+    let region = |number: u16| -> Region {
+        let (label, latitude, longitude) = PLACES[usize::from(number) % PLACES.len()];
+        let lap = usize::from(number) / PLACES.len();
+        let label = if lap == 0 { label.to_owned() } else { format!("{label}-{lap}") };
+        Region { id: RegionId(number + 1), label, latitude, longitude }
+    };
+    let (mut seats, mut gateways) = (Vec::new(), Vec::new());
+    for member in members.values() {
+        let (address, endpoint) = (member.address, member.endpoint.clone());
+        match member.name {
+            Name::Replica(place) => {
+                let place = u16::try_from(place)?;
+                let (region, number) = (RegionId(place / plan.seats + 1), place % plan.seats);
+                seats.push(Seat { region, number, address, endpoint });
+            }
+            Name::Gateway(_) => gateways.push(GatewayMember {
+                address,
+                endpoint,
+                max_bytes: plan.max_bytes,
+                max_entries_per_hour: plan.max_entries_per_hour,
+            }),
+        }
+    }
+    Ok(Committee::new(CommitteeParts {
+        chain_id: 0,
+        verifying_contract: Address::ZERO,
+        epoch: 1,
+        min_copies: plan.min_copies.unwrap_or_else(|| Committee::default_min_copies(plan.regions)),
+        min_retention: plan.retention.0,
+        max_retention: plan.retention.1,
+        regions: (0..plan.regions).map(region).collect(),
+        seats,
+        gateways,
+    })?)
+}
+
+fn start(spec: &Spec, listener: TcpListener) -> Result<Running> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name(spec.name.folder())
+        .enable_all()
+        .build()?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = runtime.block_on(serve(spec, listener, stopped))?;
+    Ok(Running { runtime, stop: Some(stop), server })
+}
+
+async fn serve(
+    spec: &Spec,
+    listener: TcpListener,
+    stopped: oneshot::Receiver<()>,
+) -> Result<JoinHandle<Result<()>>> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let key = keys::secret(&spec.name.key_word())?;
+    let (folder, committee) = (Path::new(&spec.folder), Arc::clone(&spec.committee));
+    let settings = ServerSettings { lame_duck_ms: 0, drain_ms: 5_000, ..ServerSettings::default() };
+    let server = Server::new(settings)?;
+    let stop = async {
+        let _ = stopped.await;
+    };
+    match spec.name {
+        Name::Replica(_) => {
+            let replica =
+                replica::Replica::open(spec.replica.clone(), folder, committee, key, Channels::new()).await?;
+            let service = ReplicaServer::new(replica::Service(Arc::clone(&replica)));
+            let service =
+                service.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
+            let server = server.with(service).with(LogServer::new(LogService::new(replica.logs().clone())));
+            Ok(tokio::spawn(async move {
+                server.serve(listener, stop).await?;
+                replica.shutdown().await;
+                Ok(())
+            }))
+        }
+        Name::Gateway(_) => {
+            let gateway =
+                gateway::Gateway::open(spec.gateway.clone(), folder, committee, key, &Channels::new())?;
+            let service = GatewayServer::new(gateway::Service(Arc::clone(&gateway)));
+            let service =
+                service.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
+            let server =
+                server.with(service).with(LogServer::new(LogService::new(gateway.log_store().clone())));
+            Ok(tokio::spawn(async move {
+                server.serve(listener, stop).await?;
+                gateway.shutdown().await;
+                Ok(())
+            }))
+        }
+    }
+}
+
+/// Waits until a condition holds, looking every few milliseconds.
+///
+/// # Errors
+/// When it does not hold within `limit`.
+pub async fn eventually<F, T>(limit: Duration, what: &str, mut holds: F) -> Result<T>
+where
+    F: AsyncFnMut() -> Option<T>,
+{
+    let deadline = tokio::time::Instant::now() + limit;
+    loop {
+        if let Some(value) = holds().await {
+            return Ok(value);
+        }
+        if tokio::time::Instant::now() >= deadline {
+            bail!("not within {limit:?}: {what}");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
