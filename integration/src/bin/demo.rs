@@ -8,11 +8,10 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use comfy_table::{Table, presets};
+use comfy_table::Table;
 use meridian_client::rpc::Channels;
 use meridian_proofs::committee::Committee;
 use meridian_proofs::encode::encode;
@@ -101,7 +100,11 @@ impl Demo {
         let begun = Instant::now();
         while demo.quietly("da", &["status", "--json"])?.code != 0 {
             ensure!(begun.elapsed() < Duration::from_secs(60), "the network did not come up in a minute");
-            ensure!(demo.devnet.try_wait()?.is_none(), "devnet ended: {}", fs::read_to_string(demo.scratch.path().join("devnet.log"))?);
+            ensure!(
+                demo.devnet.try_wait()?.is_none(),
+                "devnet ended: {}",
+                fs::read_to_string(demo.scratch.path().join("devnet.log"))?
+            );
             std::thread::sleep(Duration::from_millis(200));
         }
         Ok(demo)
@@ -140,14 +143,22 @@ impl Demo {
             all &= put.code == 0 && offline["blob_id"] == Value::String(id.clone());
             self.batches.push(Batch { name, path, id, certificate });
         }
-        self.note("put", &format!("{} batches certified; each id computed offline is the same", self.batches.len()), all);
+        self.note(
+            "put",
+            &format!("{} batches certified; each id computed offline is the same", self.batches.len()),
+            all,
+        );
         // A later certificate names the regions that signed after the quorum, too.
         let first = &self.batches[0];
         let (id, cert) = (first.id.clone(), first.certificate.clone());
         let fetched = self.da(&["cert", "fetch", &id, "--out", text(&cert)?])?;
         let shown = self.da(&["cert", "show", text(&cert)?])?;
         print!("{}", shown.stdout);
-        self.note("certificate", "shows the regions that hold a full copy", fetched.code == 0 && shown.stdout.contains("eu-central"));
+        self.note(
+            "certificate",
+            "shows the regions that hold a full copy",
+            fetched.code == 0 && shown.stdout.contains("eu-central"),
+        );
         Ok(())
     }
 
@@ -158,7 +169,11 @@ impl Demo {
         let cert = self.scratch.path().join("extra.cert");
         fs::write(&extra, random(130_000)?)?;
         let (put, extra_id) = self.put(&extra, &cert, &[])?;
-        self.note("one replica killed", &format!("a put has its certificate after {} ms", put.took.as_millis()), put.code == 0);
+        self.note(
+            "one replica killed",
+            &format!("a put has its certificate after {} ms", put.took.as_millis()),
+            put.code == 0,
+        );
 
         heading("a second one dies: four copies of five are out of reach");
         self.node(&["kill", "ap-southeast-0"])?;
@@ -173,7 +188,11 @@ impl Demo {
         );
         let out = self.scratch.path().join("extra.out");
         let read = self.da(&["get", &extra_id, "--out", text(&out)?])?;
-        self.note("two replicas killed", "reads go on", read.code == 0 && fs::read(&out)? == fs::read(&extra)?);
+        self.note(
+            "two replicas killed",
+            "reads go on",
+            read.code == 0 && fs::read(&out)? == fs::read(&extra)?,
+        );
         Ok(())
     }
 
@@ -234,7 +253,11 @@ impl Demo {
             }
             std::thread::sleep(Duration::from_millis(300));
         };
-        self.note("restart", &format!("those that were down caught up: {regions} of 5 regions signed"), regions == 5);
+        self.note(
+            "restart",
+            &format!("those that were down caught up: {regions} of 5 regions signed"),
+            regions == 5,
+        );
         Ok(())
     }
 
@@ -274,21 +297,21 @@ impl Demo {
         self.note("tampered row", "it answers with rows rebuilt from the other regions", right);
         let out = self.scratch.path().join("tampered.out");
         let read = self.da(&["get", &id, "--out", text(&out)?])?;
-        self.note("tampered row", "readers get the right bytes", read.code == 0 && fs::read(&out)? == fs::read(&path)?);
+        self.note(
+            "tampered row",
+            "readers get the right bytes",
+            read.code == 0 && fs::read(&out)? == fs::read(&path)?,
+        );
         let metric = self.checksum_failures(name)?;
         self.note("tampered row", &format!("counted in the replica's metrics: {metric}"), metric > 0.0);
         Ok(())
     }
 
     fn checksum_failures(&self, name: &str) -> Result<f64> {
-        let config: toml::Table = toml::from_str(&fs::read_to_string(self.network.join(name).join("config.toml"))?)?;
-        let address = config
-            .values()
-            .filter_map(|v| v.as_table())
-            .chain([&config])
-            .find_map(|t| t.get("http_listen")?.as_str().map(str::to_owned))
-            .context("no http_listen in the replica's config")?;
-        let mut socket = TcpStream::connect(&address)?;
+        let config: toml::Table =
+            toml::from_str(&fs::read_to_string(self.network.join(name).join("config.toml"))?)?;
+        let address = config["listen"]["http"].as_str().context("no listen.http in the replica's config")?;
+        let mut socket = TcpStream::connect(address)?;
         socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
         socket.read_to_string(&mut answer)?;
@@ -303,7 +326,7 @@ impl Demo {
     fn report(&self) -> bool {
         heading("what held");
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_FULL_CONDENSED).set_header(["", "what", "held"]);
+        table.set_header(["", "what", "held"]);
         for (part, what, held) in &self.held {
             table.add_row([part.as_str(), what.as_str(), if *held { "yes" } else { "NO" }]);
         }
@@ -376,7 +399,14 @@ fn heading(what: &str) {
 fn say(words: &[&str]) {
     let short: Vec<String> = words
         .iter()
-        .map(|w| Path::new(w).file_name().and_then(|n| n.to_str()).filter(|_| w.starts_with('/')).unwrap_or(w).to_owned())
+        .map(|w| {
+            Path::new(w)
+                .file_name()
+                .and_then(|n| n.to_str())
+                .filter(|_| w.starts_with('/'))
+                .unwrap_or(w)
+                .to_owned()
+        })
         .collect();
     println!("$ {}", short.join(" "));
 }
