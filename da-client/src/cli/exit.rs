@@ -8,7 +8,7 @@ use meridian_proto::error::{ApiError, Class, Reason};
 use super::report::{ErrorBody, ErrorReport, FaultReport};
 use crate::committee_source::CommitteeFault;
 use crate::fetch::{Fault, FaultKind, ReadError};
-use crate::submit::{Failure, PutError};
+use crate::submit::{Attempt, Failure, PutError};
 
 /// How the program ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -188,7 +188,7 @@ impl From<ApiError> for Problem {
             }
         };
         let mut message = error.message.clone();
-        for (key, value) in &error.metadata {
+        for (key, value) in error.metadata.iter().filter(|(_, value)| !error.message.contains(*value)) {
             message.push_str(&format!(", {key}: {value}"));
         }
         if let Some(wait) = error.retry_after {
@@ -238,6 +238,14 @@ impl From<PutError> for Problem {
             ),
             PutError::Internal(_) => Self::local(message),
             PutError::Failed(attempts) => {
+                let describe = |attempt: &Attempt| match &attempt.failure {
+                    // With its data: which regions are missing, which limit was passed.
+                    Failure::Call(error) => {
+                        format!("{}: {}", attempt.gateway, Self::from(error.clone()).message)
+                    }
+                    Failure::Certificate(_) => attempt.to_string(),
+                };
+                let message = attempts.iter().map(describe).collect::<Vec<_>>().join("; ");
                 let refused = attempts.iter().find_map(|attempt| match &attempt.failure {
                     Failure::Call(error) => Some(Self::from(error.clone())),
                     Failure::Certificate(_) => None,

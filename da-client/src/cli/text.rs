@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use comfy_table::Table;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
 
 /// A table with a header.
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(header.to_vec()).add_rows(rows);
+    table.load_style(UTF8_BORDERS_ONLY).set_header(header.to_vec()).add_rows(rows);
     table.to_string()
 }
 
