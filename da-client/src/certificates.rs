@@ -34,7 +34,8 @@ impl Reader {
     /// When no gateway has one, it is put together from the checkpoints, cosignatures and proofs of replicas.
     ///
     /// # Errors
-    /// [`ReadError::Unknown`] when that is certain, [`ReadError::Unreachable`] when too few answer.
+    /// [`ReadError::Unknown`] when that is certain, [`ReadError::Unreachable`] when too few answer,
+    /// [`ReadError::Uncertified`] when too few cosignatures can be had.
     pub async fn certificate(
         &self,
         gateways: &[String],
@@ -89,7 +90,7 @@ impl Reader {
                 }
             }
         }
-        best.ok_or(ReadError::Unreachable { faults: found.faults })
+        best.ok_or(ReadError::Uncertified)
     }
 
     /// The checkpoints of a log that replicas cosigned, each with all cosignatures that can be had.

@@ -85,6 +85,9 @@ pub enum ReadError {
         /// What went wrong.
         faults: Vec<Fault>,
     },
+    /// The blob is there, and its certificate cannot be put together at this time.
+    #[error("the blob is there, and too few cosignatures of its log are within reach for a certificate")]
+    Uncertified,
     /// The blob's padding is not zero: it has no payload, for any reader.
     #[error("blob is malformed: its padding is not zero")]
     Malformed,
@@ -168,6 +171,7 @@ impl ReadError {
             Self::Unknown { .. } => Reason::BlobUnknown,
             Self::Unavailable { .. } => Reason::RebuildFailed,
             Self::Unreachable { .. } => Reason::Unreachable,
+            Self::Uncertified => Reason::CertificatePending,
             Self::Malformed | Self::Inconsistent => Reason::BlobInconsistent,
             Self::Internal(_) => Reason::Internal,
         }

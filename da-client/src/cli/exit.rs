@@ -210,6 +210,7 @@ impl From<ReadError> for Problem {
             ReadError::Unavailable { .. } | ReadError::Unreachable { .. } => {
                 (Exit::Unavailable, "try again in a moment; da regions shows who answers")
             }
+            ReadError::Uncertified => (Exit::Unavailable, "try again when a gateway or more replicas answer"),
             ReadError::Malformed | ReadError::Inconsistent => {
                 (Exit::Verification, "nobody can read this blob; its submitter encoded it wrongly")
             }

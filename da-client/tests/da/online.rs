@@ -149,6 +149,11 @@ fn certificates_are_fetched_and_made_fuller() {
         network.da(&["cert", "fetch", &network.blob.id().to_string(), "--json"]).ends_with(0).json();
     assert_eq!(printed["regions"].as_array().unwrap().len(), 5);
     assert_eq!(printed["certificate"], format!("0x{}", hex::encode(network.certificate.encode())));
+    let mut replicas = HONEST;
+    replicas[..2].fill(Replica::Down);
+    let network = Network::start(100, &replicas, &[Gateway::Down]);
+    let run = network.da(&["cert", "fetch", &network.blob.id().to_string()]).ends_with(4);
+    assert!(run.stderr.contains("CERTIFICATE_PENDING"), "{}", run.stderr);
     // A gateway that answers for another blob is not believed.
     let network = Network::start(100, &HONEST, &[Gateway::OtherBlob]);
     network.da(&["cert", "fetch", &format!("0x{}", "77".repeat(32))]).ends_with(3);
