@@ -287,6 +287,11 @@ impl Core {
         }
     }
 
+    /// Whether the log as it is can be signed again: enough regions have said what they know of it.
+    fn may_sign(&self) -> bool {
+        self.lost.get().is_none() && self.seats.are_reached()
+    }
+
     /// Gives up appending and signing for good.
     fn lose(&self, error: ApiError) {
         tracing::error!(%error, "the gateway appends and signs nothing any more");

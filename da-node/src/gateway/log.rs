@@ -114,7 +114,11 @@ pub(super) async fn run(core: Arc<Core>, mut log: Log, mut ready: mpsc::Unbounde
                 refresh = false;
                 continue;
             }
-            if std::mem::take(&mut refresh) && sign_again(&core, &mut log).await {
+        }
+        // Also without S: seats that refuse to cosign may only be waiting for a newer timestamp.
+        if outstanding.is_none() && refresh && core.may_sign() {
+            refresh = false;
+            if sign_again(&core, &mut log).await {
                 outstanding = Some(Instant::now());
                 continue;
             }

@@ -87,6 +87,13 @@ impl Seats {
         self.quorum.borrow().clone().map_err(|missing| self.unreachable(&missing))
     }
 
+    /// Whether there would be an S if every seat that answers cosigned.
+    pub(super) fn are_reached(&self) -> bool {
+        let views: Vec<View> =
+            self.lock().iter().map(|seat| View { refusing: false, ..seat.view }).collect();
+        quorum::choose(&self.committee, &views, None).is_ok()
+    }
+
     /// The error that says which regions are missing.
     pub(super) fn unreachable(&self, missing: &[RegionId]) -> ApiError {
         let label = |id: &RegionId| match self.committee.region(*id) {

@@ -75,6 +75,8 @@ pub(super) enum Mode {
     Silent,
     /// Takes rows and does not answer about checkpoints until its mode changes.
     SilentCosign,
+    /// Takes rows and refuses to cosign.
+    RefusesCosign,
     /// Cosigns with a key that is not its seat's.
     Liar,
 }
@@ -207,6 +209,9 @@ impl SeatLink for FakeSeat {
     ) -> BoxFuture<'a, Result<CosignAnswer, ApiError>> {
         Box::pin(async move {
             let mode = self.answering(true).await?;
+            if mode == Mode::RefusesCosign {
+                return Err(ApiError::new(Reason::NotSyncedWithPeers, "not yet"));
+            }
             if mode == Mode::Liar {
                 let digest = signed.checkpoint.digest(&self.domain);
                 return Ok(CosignAnswer::Cosignature(seat_key(999, 9).sign(&digest)));
