@@ -361,8 +361,8 @@ impl Core {
 
     /// Drops what is kept of a blob that has expired.
     async fn forget(&self, id: BlobId) {
-        let store = self.store.clone();
-        if let Err(error) = blocking(move || store.forget(id)).await {
+        let (store, now) = (self.store.clone(), self.clock.now());
+        if let Err(error) = blocking(move || store.forget(id, now)).await {
             tracing::error!(%error, "a kept payload cannot be dropped");
         }
         metrics::get().uploads_pending.record(self.store.pending(), &[]);

@@ -250,6 +250,14 @@ async fn upload(core: Arc<Core>, dispersal: Arc<Dispersal>, seat: usize, rows: A
             Some(Ok(_)) => {
                 let recorded = dispersal.answer(seat);
                 if recorded {
+                    // That the seat misses the blob can be taken back once it is written down.
+                    while !dispersal.is_kept() {
+                        tokio::select! {
+                            _ = changed.changed() => {}
+                            () = dispersal.abandoned.cancelled() => return,
+                            () = core.stop.cancelled() => return,
+                        }
+                    }
                     core.delivered(dispersal.id, seat).await;
                 }
                 return;

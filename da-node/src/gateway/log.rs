@@ -101,19 +101,17 @@ pub(super) async fn run(core: Arc<Core>, mut log: Log, mut ready: mpsc::Unbounde
             for put in queue.drain(..) {
                 let _ = put.reply.send(Err(error.clone()));
             }
-        } else if outstanding.is_none() {
-            if !queue.is_empty() {
-                match append(&core, &mut log, &mut queue).await {
-                    Ok(true) => outstanding = Some(Instant::now()),
-                    Ok(false) => {}
-                    Err(error) => {
-                        tracing::error!(%error, "the log cannot be written: the gateway appends nothing any more");
-                        core.lose(error.into());
-                    }
+        } else if outstanding.is_none() && !queue.is_empty() {
+            match append(&core, &mut log, &mut queue).await {
+                Ok(true) => outstanding = Some(Instant::now()),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::error!(%error, "the log cannot be written: the gateway appends nothing any more");
+                    core.lose(error.into());
                 }
-                refresh = false;
-                continue;
             }
+            refresh = false;
+            continue;
         }
         // Also without S: seats that refuse to cosign may only be waiting for a newer timestamp.
         if outstanding.is_none() && refresh && core.may_sign() {

@@ -89,8 +89,7 @@ impl Seats {
 
     /// Whether there would be an S if every seat that answers cosigned.
     pub(super) fn are_reached(&self) -> bool {
-        let views: Vec<View> =
-            self.lock().iter().map(|seat| View { refusing: false, ..seat.view }).collect();
+        let views: Vec<View> = self.lock().iter().map(|seat| View { refusing: false, ..seat.view }).collect();
         quorum::choose(&self.committee, &views, None).is_ok()
     }
 

@@ -326,10 +326,10 @@ impl Store {
         Ok(self.db.commit(batch, Durability::Relaxed)?)
     }
 
-    /// Drops what is kept of a blob.
-    pub(super) fn forget(&self, id: BlobId) -> Result<(), StoreError> {
+    /// Drops what is kept of a blob whose last entry has expired, also one appended since somebody looked.
+    pub(super) fn forget(&self, id: BlobId, now: u64) -> Result<(), StoreError> {
         let _one = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(upload) = self.upload(id)? else { return Ok(()) };
+        let Some(upload) = self.upload(id)?.filter(|upload| upload.expiry <= now) else { return Ok(()) };
         let mut batch = Batch::default();
         self.drop_kept(&mut batch, id, upload.length);
         Ok(self.db.commit(batch, Durability::Relaxed)?)

@@ -4,7 +4,7 @@
 //! complete leaves nothing behind; after that the put goes on without it, and the retry finds it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -28,6 +28,9 @@ use crate::metrics::{self, KeyValue};
 
 /// Chunks up to this length are hashed where they arrive; longer ones in the pool for CPU work.
 const SMALL_CHUNK: usize = 256 << 10;
+
+/// Bytes a second that a payload has to come at, beyond the time that it may stop for.
+const SLOWEST_BODY: u64 = 128 << 10;
 
 /// What a put takes besides its bytes: tasks, proofs, signatures.
 const PUT_OVERHEAD: u64 = 32 << 10;
@@ -129,14 +132,21 @@ async fn receive(
     let announced = start.length.get();
     let mut chunks = std::pin::pin!(chunks);
     let mut encoder: StreamEncoder = StreamEncoder::new(start.length);
+    let (begun, limit) = (tokio::time::Instant::now(), core.settings.body_timeout());
     loop {
-        let limit = core.settings.body_timeout();
+        let received = announced - encoder.remaining();
+        // Whoever drips holds memory that others need.
+        let slowest = begun + limit + Duration::from_millis(received * 1000 / SLOWEST_BODY);
+        let end = slowest.min(tokio::time::Instant::now() + limit);
         let chunk = tokio::select! {
-            chunk = tokio::time::timeout(limit, chunks.next()) => chunk,
+            chunk = tokio::time::timeout_at(end, chunks.next()) => chunk,
             () = core.draining.cancelled() => return Err(stopped()),
         };
         let chunk = chunk.map_err(|_| {
-            let message = format!("nothing of the payload came for {} ms", limit.as_millis());
+            let message = format!(
+                "the payload stopped for {} ms, or came at less than {SLOWEST_BODY} bytes a second",
+                limit.as_millis()
+            );
             ApiError::new(Reason::Timeout, message)
         })?;
         let Some(chunk) = chunk else { break };
@@ -168,7 +178,10 @@ fn mismatch(announced: u64) -> ApiError {
 async fn finish(core: Arc<Core>, received: Received) -> Result<Certificate, ApiError> {
     let Encoded { rows, wanted, served, dispersed } = encode(&core, received).await?;
     let index = match served {
-        Some(index) => index,
+        Some(index) => {
+            drop(rows);
+            index
+        }
         None if dispersed => {
             drop(rows);
             append(&core, wanted, None).await?
