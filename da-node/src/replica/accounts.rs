@@ -103,11 +103,19 @@ impl Accounts {
         self.books().gateways.entry(owed.gateway).or_default().charge(owed);
     }
 
-    /// The gateways that are charged with a blob.
-    pub(super) fn debtors(&self, blob: &BlobId) -> Vec<Address> {
-        let books = self.books();
-        let debtors = books.gateways.iter().filter(|(_, account)| account.owed.contains_key(blob));
-        debtors.map(|(gateway, _)| *gateway).collect()
+    /// Charges a gateway with a blob, at least until then, if it is charged with it already or has the room.
+    pub(super) fn charge_if_fits(&self, owed: &Owed, quota: u64, now: u64) -> bool {
+        let mut books = self.books();
+        let account = books.gateways.entry(owed.gateway).or_default();
+        account.forget_expired(now);
+        match account.owed.get(&owed.blob) {
+            Some(&(until, bytes)) => account.charge(&Owed { until: until.max(owed.until), bytes, ..*owed }),
+            None if account.bytes.saturating_add(account.arriving).saturating_add(owed.bytes) > quota => {
+                return false;
+            }
+            None => account.charge(owed),
+        }
+        true
     }
 
     /// Rows of a blob came to the disk.
@@ -217,6 +225,17 @@ mod tests {
         assert!(accounts.fits(&GATEWAY, 8, 20, 0) && !accounts.fits(&GATEWAY, 9, 20, 149));
         assert!(accounts.fits(&GATEWAY, 15, 20, 150) && !accounts.fits(&GATEWAY, 16, 20, 199));
         assert!(accounts.fits(&GATEWAY, 20, 20, 200));
+    }
+
+    #[test]
+    fn rows_that_are_held_are_charged_once_and_within_the_quota() {
+        let accounts = Arc::new(Accounts::default());
+        assert!(!accounts.charge_if_fits(&owed(1, 100, 11), 10, 0));
+        assert!(accounts.charge_if_fits(&owed(1, 100, 10), 10, 0));
+        assert!(accounts.charge_if_fits(&owed(1, 50, 10), 10, 0));
+        assert_eq!(accounts.charged(&GATEWAY, &[1; 32].into()), Some((100, 10)));
+        assert!(!accounts.charge_if_fits(&owed(2, 100, 1), 10, 99));
+        assert!(accounts.charge_if_fits(&owed(2, 200, 1), 10, 100));
     }
 
     #[test]

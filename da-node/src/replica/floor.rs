@@ -8,9 +8,13 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use meridian_proofs::Address;
 use meridian_proofs::checkpoint::{Checkpoint, SignedCheckpoint, is_conflict};
 use meridian_proofs::committee::GatewayMember;
+use meridian_proofs::log::verify_consistency;
 use meridian_proto::error::{ApiError, Reason};
 
 use super::Replica;
+
+#[cfg(test)]
+mod tests;
 
 /// Longest wait for one answer.
 const CALL: Duration = Duration::from_secs(2);
@@ -43,10 +47,10 @@ impl Floors {
         self.logs.get(gateway).map(|floor| floor.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// This replica has cosigned a checkpoint at or above the floor: its own disk knows the log from now on.
-    pub(super) fn passed(&self, gateway: &Address) {
-        if let Some(mut floor) = self.of(gateway) {
-            floor.highest = None;
+    /// This replica has cosigned a checkpoint: its own disk knows the log up to there from now on.
+    pub(super) fn passed(&self, checkpoint: &Checkpoint) {
+        if let Some(mut floor) = self.of(&checkpoint.gateway) {
+            floor.highest = floor.highest.filter(|highest| highest.size > checkpoint.size);
         }
     }
 }
@@ -77,6 +81,29 @@ impl Replica {
             return Err(ApiError::new(Reason::NotSyncedWithPeers, text).retry_after(ROUND));
         }
         Ok(floor.highest)
+    }
+
+    /// The floor, if it is above a checkpoint and proved to be of the same log: a replica that is far behind has to
+    /// cosign what lies between step by step.
+    pub(super) async fn proved_floor(&self, checkpoint: &Checkpoint) -> Option<Checkpoint> {
+        let log = checkpoint.gateway;
+        let floor = self.floor(&log).ok().flatten().filter(|floor| floor.size > checkpoint.size)?;
+        let seats = self.committee.seats().iter().filter(|seat| seat.address != self.seat.address);
+        let gateway = self.committee.gateway(&log).map(|gateway| gateway.endpoint.as_str());
+        let endpoints = seats.map(|seat| seat.endpoint.as_str()).chain(gateway);
+        let calls = endpoints.map(async |endpoint| {
+            let calls = self.reader.channels().log(endpoint)?.within(CALL);
+            calls.consistency(log, checkpoint.size, floor.size).await
+        });
+        let mut calls: FuturesUnordered<_> = calls.collect();
+        while let Some(proof) = calls.next().await {
+            let (old, new) = (checkpoint, &floor);
+            let holds = |proof: Vec<_>| verify_consistency(old.size, &old.root, new.size, &new.root, &proof);
+            if proof.is_ok_and(|proof| holds(proof).is_ok()) {
+                return Some(floor);
+            }
+        }
+        None
     }
 
     /// Whether as many regions as a certificate needs have answered, this replica's own counted.

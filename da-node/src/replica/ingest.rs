@@ -70,11 +70,15 @@ impl Replica {
         };
         self.permit(&start)?;
         let (gateway, id, header) = (start.dispersal.dispersal.gateway, start.header.id(), start.header);
+        // With others, so that the rows are not dropped between the look and the answer.
+        let shared = Arc::clone(&self.locks[self.lock_of(&id)]).read_owned().await;
         let record = self.read(move |rows| rows.record(&id)).await?;
-        if record.is_some_and(|record| self.holds(&id, &record)) {
+        if let Some(record) = record.filter(|record| self.holds(&id, record)) {
+            self.charge_held(gateway, id, &record)?;
             self.renew_unsigned(&id);
             return Ok(DisperseOutcome::Held);
         }
+        drop(shared);
         let shape = header.shape();
         let interval = self.interval(&id, shape);
         let bytes = wide(interval.rows() * shape.row_bytes());

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use meridian_proofs::Address;
+use meridian_proofs::ids::BlobId;
 use meridian_proofs::row_proof::{BlobContext, VerifiedRange};
 use meridian_proto::error::{ApiError, Reason};
 
 use super::Replica;
 use super::accounts::{NoRoom, Room};
+use super::record::Record;
 use super::rows::Owed;
 use crate::cpu;
 use crate::store::{Batch, Durability};
@@ -37,11 +39,23 @@ impl Replica {
             NoRoom::Storage => ApiError::new(Reason::StorageFull, "the replica's storage limit is reached")
                 .with("limit_bytes", limit)
                 .retry_after(super::ingest::FULL_WAIT),
-            NoRoom::Quota => {
-                let text = "the gateway's unexpired rows take its whole quota of bytes";
-                ApiError::new(Reason::QuotaExceeded, text).retry_after(super::ingest::FULL_WAIT)
-            }
+            NoRoom::Quota => over_quota(),
         })
+    }
+
+    /// Charges a gateway with rows that are here already, until an entry names them: what does not fit its quota must
+    /// not come into its log, because no checkpoint over it would be cosigned.
+    pub(super) fn charge_held(
+        &self,
+        gateway: Address,
+        blob: BlobId,
+        record: &Record,
+    ) -> Result<(), ApiError> {
+        let (now, quota) =
+            (self.clock.now(), self.committee.gateway(&gateway).map_or(0, |member| member.max_bytes));
+        let until = now.saturating_add(self.settings.unsigned_seconds);
+        let owed = Owed { gateway, blob, until, bytes: record.row_bytes() };
+        if self.accounts.charge_if_fits(&owed, quota, now) { Ok(()) } else { Err(over_quota()) }
     }
 
     /// Writes verified rows, unless the disk has what it needs of the blob. Says whether anything was written.
@@ -81,6 +95,7 @@ impl Replica {
             Kind::Inconsistent => record.inconsistent,
         });
         if enough {
+            self.renew_unsigned(&id);
             return Ok(false);
         }
         let (old_bytes, is_new) = (old.as_ref().map_or(0, |record| record.row_bytes()), old.is_none());
@@ -111,4 +126,9 @@ impl Replica {
         self.show_totals();
         Ok(true)
     }
+}
+
+fn over_quota() -> ApiError {
+    let text = "the gateway's unexpired rows take its whole quota of bytes";
+    ApiError::new(Reason::QuotaExceeded, text).retry_after(super::ingest::FULL_WAIT)
 }

@@ -18,6 +18,7 @@ use super::record::{Record, wide};
 use super::rows;
 use super::settings::Settings;
 use super::{Replica, Rows};
+use crate::cpu;
 use crate::memory::{MemoryBudget, Reservation};
 use crate::metrics::{self, KeyValue};
 
@@ -32,6 +33,15 @@ pub(super) struct Rebuilds {
     most: usize,
     places: Semaphore,
     memory: MemoryBudget,
+}
+
+/// What a blob is rebuilt for. Each has places and memory of its own, so that readers never hold up a repair.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Purpose {
+    /// To answer a reader.
+    Read,
+    /// To put back rows that this replica has to hold.
+    Repair,
 }
 
 /// What K rows of a blob re-encode to.
@@ -66,17 +76,22 @@ impl Rebuilds {
 
 impl Replica {
     /// The whole blob, rebuilt from rows on disk or at other replicas. Requests for one blob share the work.
-    pub(super) async fn whole(self: &Arc<Self>, id: BlobId) -> Result<Arc<Whole>, ApiError> {
+    pub(super) async fn whole(
+        self: &Arc<Self>,
+        id: BlobId,
+        purpose: Purpose,
+    ) -> Result<Arc<Whole>, ApiError> {
         let work = {
-            let mut running = self.rebuilds.running();
+            let rebuilds = self.rebuilds(purpose);
+            let mut running = rebuilds.running();
             match running.get(&id) {
                 Some(work) => work.clone(),
-                None if running.len() >= self.rebuilds.most => {
+                None if running.len() >= rebuilds.most => {
                     let text = "too many blobs are being rebuilt";
                     return Err(ApiError::new(Reason::TooManyRequests, text).retry_after(QUEUE_WAIT));
                 }
                 None => {
-                    let work = self.begin_whole(id);
+                    let work = self.begin_whole(id, purpose);
                     running.insert(id, work.clone());
                     work
                 }
@@ -86,16 +101,16 @@ impl Replica {
     }
 
     /// Starts the work on a task of its own, so that it goes on when the first who asked goes away.
-    fn begin_whole(self: &Arc<Self>, id: BlobId) -> Work {
+    fn begin_whole(self: &Arc<Self>, id: BlobId, purpose: Purpose) -> Work {
         let replica = Arc::clone(self);
         let task = self.tasks.spawn(async move {
             let begun = Instant::now();
-            let work = replica.rebuild(id);
+            let work = replica.rebuild(id, purpose);
             let outcome = tokio::select! {
                 () = replica.stop.cancelled() => Err(ApiError::new(Reason::ShuttingDown, "the replica is stopping")),
                 outcome = work => outcome,
             };
-            replica.rebuilds.running().remove(&id);
+            replica.rebuilds(purpose).running().remove(&id);
             let result = match &outcome {
                 Ok(whole) if matches!(**whole, Whole::Inconsistent) => "inconsistent",
                 Ok(_) => "ok",
@@ -108,15 +123,23 @@ impl Replica {
         let replica = Arc::clone(self);
         let joined = async move {
             task.await.unwrap_or_else(|error| {
-                replica.rebuilds.running().remove(&id);
+                replica.rebuilds(purpose).running().remove(&id);
                 Err(ApiError::internal(format!("rebuilding a blob broke: {error}")))
             })
         };
         joined.boxed().shared()
     }
 
-    async fn rebuild(self: &Arc<Self>, id: BlobId) -> Result<Arc<Whole>, ApiError> {
-        let place = self.rebuilds.places.acquire().await;
+    fn rebuilds(&self, purpose: Purpose) -> &Rebuilds {
+        match purpose {
+            Purpose::Read => &self.rebuilds,
+            Purpose::Repair => &self.repairs,
+        }
+    }
+
+    async fn rebuild(self: &Arc<Self>, id: BlobId, purpose: Purpose) -> Result<Arc<Whole>, ApiError> {
+        let rebuilds = self.rebuilds(purpose);
+        let place = rebuilds.places.acquire().await;
         let _place = place.map_err(|closed| ApiError::internal(closed.to_string()))?;
         let record = self.read(move |rows| rows.record(&id)).await?;
         let stored = match &record {
@@ -133,7 +156,7 @@ impl Replica {
         let shape = context.shape();
         // The rows that are gathered, the decoded ones, and all of them.
         let memory = wide(shape.total_bytes() + 2 * shape.data_bytes());
-        let memory = self.rebuilds.memory.try_reserve(memory).ok_or_else(|| {
+        let memory = rebuilds.memory.try_reserve(memory).ok_or_else(|| {
             ApiError::new(Reason::MemoryBudget, "the blobs being rebuilt take the whole memory budget")
                 .retry_after(QUEUE_WAIT)
         })?;
@@ -147,13 +170,12 @@ impl Replica {
             drop(own);
             self.reader.gather(&context, Some(self.seat.address), true).await?
         };
-        let (set, rebuilt) = self
-            .cpu
-            .run(move || {
-                let rebuilt = set.rebuild();
-                (set, rebuilt)
-            })
-            .await;
+        // Bounded by the places, and beside the pool in which uploads are checked: readers must not hold those up.
+        let (set, rebuilt) = cpu::blocking(move || {
+            let rebuilt = set.rebuild();
+            (set, rebuilt)
+        })
+        .await;
         match rebuilt.map_err(|error| ApiError::internal(error.to_string()))? {
             Rebuilt::Consistent(blob) => Ok(Arc::new(Whole::Blob { context, blob, _memory: memory })),
             Rebuilt::Inconsistent => {
@@ -172,7 +194,7 @@ impl Replica {
     /// The rows on disk, checked again. Damaged ones are left out.
     async fn own_rows(&self, context: &Arc<BlobContext>, record: Record) -> RowSet {
         let (context, rows) = (Arc::clone(context), self.rows.clone());
-        self.cpu.run(move || own_rows(&context, &rows, &record)).await
+        cpu::blocking(move || own_rows(&context, &rows, &record)).await
     }
 
     /// Puts the rows of this replica's seat back on disk, or the rows that show that there is no such blob.
@@ -184,7 +206,7 @@ impl Replica {
     }
 
     async fn put_back(self: &Arc<Self>, id: BlobId) -> Result<(), ApiError> {
-        let whole = self.whole(id).await?;
+        let whole = self.whole(id, Purpose::Repair).await?;
         let Whole::Blob { context, blob, .. } = &*whole else { return Ok(()) };
         let interval = self.interval(&id, blob.shape());
         let room = self.reserve(wide(interval.rows() * blob.shape().row_bytes()), None)?;

@@ -1,6 +1,7 @@
 //! Answers readers: rows, samples, lookups.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
@@ -10,8 +11,9 @@ use meridian_proofs::shape::RowRange;
 use meridian_proto::convert::{Candidate, GetRows, GetSamples, Lookup, LookupKey, Sample};
 use meridian_proto::error::{ApiError, Reason};
 use meridian_proto::{MAX_CANDIDATES, MAX_MESSAGE, MAX_ROW_PROOF};
+use tokio::sync::mpsc;
 
-use super::rebuild::Whole;
+use super::rebuild::{Purpose, Whole};
 use super::record::{Record, wide};
 use super::{Replica, rows};
 use crate::metrics::{self, KeyValue};
@@ -19,6 +21,10 @@ use crate::store::StoreError;
 
 /// Bytes of rows in one message.
 const CHUNK: usize = 256 << 10;
+/// How long a reader may take for rows that were rebuilt, beside the time for their bytes.
+const READ_TIME: Duration = Duration::from_secs(10);
+/// Bytes a millisecond at which they have to be read: 1 MiB a second.
+const SLOWEST_READ_PER_MS: u64 = (1 << 20) / 1000;
 /// Bytes of a sample's proof and numbers in a message, at most.
 const SAMPLE_OVERHEAD: usize = MAX_ROW_PROOF * 34 + 32;
 
@@ -57,16 +63,54 @@ impl Replica {
                 tracing::error!(blob = %id, first_row = range.start(), %error, "stored rows are damaged, rebuilding");
             }
         }
-        let whole = self.whole(id).await?;
+        let whole = self.whole(id, Purpose::Read).await?;
         let Whole::Blob { blob, .. } = &*whole else { return Err(inconsistent(id)) };
         let (proof, bytes) = (blob.range_proof(range), blob.rows(range));
         count_served(bytes.len(), "rebuilt");
-        // The memory of the blob stays reserved as long as its rows are being sent.
-        let rows = futures::stream::iter((0..bytes.len()).step_by(CHUNK)).map(move |start| {
-            let _memory = &whole;
-            Ok(bytes.slice(start..bytes.len().min(start + CHUNK)))
+        Ok(Rows { proof, rows: self.send_rebuilt(whole, bytes) })
+    }
+
+    /// Rows of a rebuilt blob, whose memory stays reserved while they are read, and no longer than a reader may take:
+    /// one that stops reading is not heard of again, so a task of its own keeps the time.
+    fn send_rebuilt(&self, whole: Arc<Whole>, bytes: Bytes) -> RowsStream {
+        let total = bytes.len();
+        let limit = READ_TIME + Duration::from_millis(wide(total) / SLOWEST_READ_PER_MS);
+        let (sender, receiver) = mpsc::channel(1);
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let _memory = whole;
+            let send = async {
+                for start in (0..total).step_by(CHUNK) {
+                    // A copy: what waits to be read must not keep the whole blob in memory.
+                    let chunk = Bytes::copy_from_slice(&bytes[start..total.min(start + CHUNK)]);
+                    if sender.send(chunk).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(limit) => {}
+                () = send => {}
+            }
         });
-        Ok(Rows { proof, rows: rows.boxed() })
+        futures::stream::unfold((receiver, total), |(mut receiver, left)| async move {
+            if left == 0 {
+                return None;
+            }
+            let chunk: Option<Bytes> = receiver.recv().await;
+            Some(match chunk {
+                Some(chunk) => {
+                    let left = left - chunk.len();
+                    (Ok(chunk), (receiver, left))
+                }
+                None => {
+                    let error = ApiError::new(Reason::Timeout, "the rows were not read in time");
+                    (Err(error), (receiver, 0))
+                }
+            })
+        })
+        .boxed()
     }
 
     /// Rows that are on disk in one piece.
@@ -123,7 +167,7 @@ impl Replica {
         let (samples, source) = match held {
             Some(samples) => (samples, "disk"),
             None => {
-                let whole = self.whole(id).await?;
+                let whole = self.whole(id, Purpose::Read).await?;
                 let Whole::Blob { blob, .. } = &*whole else { return Err(inconsistent(id)) };
                 let sample = |index: &_| Sample {
                     index: *index,

@@ -11,11 +11,11 @@ documented! {
     pub struct Settings {
         /// Bytes for uploads in flight. The largest blob's rows need up to 512 MiB.
         pub upload_memory_bytes: u64,
-        /// Bytes for blobs that are being rebuilt. The largest one needs 1 GiB.
+        /// Bytes for blobs that are being rebuilt for readers, and as many again for repairs. The largest one needs 1 GiB.
         pub rebuild_memory_bytes: u64,
-        /// Blobs that are rebuilt at a time.
+        /// Blobs that are rebuilt at a time, for readers and for repairs each.
         pub rebuilds: usize,
-        /// Blobs that may wait to be rebuilt; more are refused as overloaded.
+        /// Blobs that may wait to be rebuilt, for readers and for repairs each; more are refused as overloaded.
         pub rebuild_queue: usize,
         /// Closures of work for the processor that run at a time, 0 for one a core.
         pub cpu_threads: usize,

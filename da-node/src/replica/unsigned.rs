@@ -82,8 +82,8 @@ impl Replica {
         }
         let mut batch = Batch::new();
         self.rows.delete(&mut batch, id, &record);
-        for gateway in self.accounts.debtors(id) {
-            self.rows.delete_owed(&mut batch, &gateway, id);
+        for gateway in self.committee.gateways() {
+            self.rows.delete_owed(&mut batch, &gateway.address, id);
         }
         self.db.commit(batch, Durability::Synced)?;
         self.accounts.deleted(id, record.row_bytes());
