@@ -45,6 +45,11 @@ pub mod service;
 pub mod settings;
 mod unsigned;
 
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
 pub use serve::{Rows as ServedRows, RowsStream};
 pub use service::Service;
 pub use settings::Settings;

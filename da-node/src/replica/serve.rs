@@ -218,7 +218,7 @@ impl Replica {
     }
 
     /// The record of a blob. Strangers' ids cost one read and nothing else.
-    async fn known(&self, id: BlobId) -> Result<Record, ApiError> {
+    pub(super) async fn known(&self, id: BlobId) -> Result<Record, ApiError> {
         let record = self.read(move |rows| rows.record(&id)).await?;
         record.ok_or_else(|| ApiError::new(Reason::BlobUnknown, "no such blob here"))
     }

@@ -1,0 +1,11 @@
+mod cosign;
+mod ingest;
+mod peers;
+mod serve;
+
+use meridian_proto::error::{ApiError, Reason};
+
+/// The reason of a refusal.
+fn refused<T>(result: Result<T, ApiError>) -> Reason {
+    result.err().expect("not refused").reason
+}
