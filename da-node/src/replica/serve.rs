@@ -22,7 +22,7 @@ use crate::store::StoreError;
 /// Bytes of rows in one message.
 const CHUNK: usize = 256 << 10;
 /// How long a reader may take for rows that were rebuilt, beside the time for their bytes.
-const READ_TIME: Duration = Duration::from_secs(10);
+const READ_TIME: Duration = Duration::from_secs(30);
 /// Bytes a millisecond at which they have to be read: 1 MiB a second.
 const SLOWEST_READ_PER_MS: u64 = (1 << 20) / 1000;
 /// Bytes of a sample's proof and numbers in a message, at most.
