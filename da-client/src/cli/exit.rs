@@ -257,7 +257,12 @@ impl From<PutError> for Problem {
                     _ => refused,
                 };
                 match last {
-                    Some(problem) if !lied || problem.exit == Exit::Refused => Self { message, ..problem },
+                    Some(problem) if !lied || problem.exit == Exit::Refused => {
+                        // The reason of the last attempt is printed behind the message anyway.
+                        let reason = format!(" ({})", problem.reason);
+                        let message = message.strip_suffix(&reason).unwrap_or(&message).to_owned();
+                        Self { message, ..problem }
+                    }
                     _ => Self::certificate(message),
                 }
             }
