@@ -28,7 +28,7 @@ fn is_signed(answer: Result<CosignAnswer, ApiError>) -> bool {
 }
 
 #[tokio::test]
-async fn a_disk_from_a_backup_cannot_sign_a_fork_or_a_rollback() {
+async fn a_disk_from_a_backup_signs_only_what_leads_to_what_others_have_seen() {
     let mut net = Net::new(3, 2, |_| {}).await;
     let folders: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
     let blobs = [Blob::of(3000, 1), Blob::of(3000, 2), Blob::of(3000, 3)];
@@ -46,10 +46,12 @@ async fn a_disk_from_a_backup_cannot_sign_a_fork_or_a_rollback() {
     assert!(is_signed(cosign(&second, &two.request(0)).await));
     net.serve(2, &second);
     // The first replica has signed nothing on this disk; the second knows that the log has two entries.
-    assert_eq!(refused(cosign(&first, &one.request(0)).await), Reason::LogRollback);
+    let other = net.log().with(&blobs[2]);
+    assert_eq!(refused(cosign(&first, &other.request(0)).await), Reason::LogRollback);
     assert_eq!(refused(cosign(&first, &fork.request(0)).await), Reason::LogFork);
     let longer_fork = fork.clone().with(&blobs[0]);
     assert_eq!(refused(cosign(&first, &longer_fork.request(0)).await), Reason::LogFork);
+    assert!(is_signed(cosign(&first, &one.request(0)).await));
     assert!(is_signed(cosign(&first, &two.clone().with(&blobs[2]).request(0)).await));
 }
 
