@@ -210,7 +210,7 @@ fn apply<C: Config>(table: &mut Table, defaults: &Table, o: &Override) -> Result
     let sections = C::sections();
     let Some(section) = sections.iter().find(|s| s.name == o.section) else {
         // Hosts of both kinds may share an environment.
-        if o.section == "gateway" || o.section == "replica" {
+        if o.origin.starts_with(PREFIX) && roles::SPECIAL.contains(&o.section.as_str()) {
             return Ok(());
         }
         return Err(ConfigError::UnknownKey { origin: o.origin.clone(), key: name });

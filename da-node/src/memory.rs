@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::metrics;
+
 /// A number of bytes that may be in use at once. Clones share it.
 #[derive(Clone, Debug)]
 pub struct MemoryBudget {
@@ -34,6 +36,7 @@ impl MemoryBudget {
     pub fn try_reserve(&self, bytes: u64) -> Option<Reservation> {
         let take = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.shared.total);
         self.shared.used.try_update(Ordering::AcqRel, Ordering::Acquire, take).ok()?;
+        metrics::get().memory_reserved.add(signed(bytes), &[]);
         Some(Reservation { shared: Arc::clone(&self.shared), bytes })
     }
 
@@ -61,7 +64,12 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.shared.used.fetch_sub(self.bytes, Ordering::AcqRel);
+        metrics::get().memory_reserved.add(-signed(self.bytes), &[]);
     }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -123,8 +123,6 @@ metrics! {
     put_bytes: Counter<u64>, "meridian_gateway_put_bytes_total", "By", [];
     /// Time to encode a payload after its last byte arrived.
     encode_seconds: Histogram<f64>, "meridian_gateway_encode_seconds", "s", [];
-    /// Payload budget in use.
-    payload_memory: Gauge<u64>, "meridian_gateway_payload_memory_bytes", "By", [];
     /// Uploads to replicas: `stored`, `held`, or the class of the error.
     dispersals: Counter<u64>, "meridian_gateway_dispersals_total", "{upload}", ["region", "result"];
     /// Time to upload a replica's rows and have them synced.
@@ -183,6 +181,8 @@ metrics! {
     /// Blobs of which rows are on disk.
     stored_blobs: Gauge<u64>, "meridian_replica_stored_blobs", "{blob}", [];
 
+    /// Memory reserved for payloads and rows in flight, within the configured budgets.
+    memory_reserved: UpDownCounter<i64>, "meridian_memory_reserved_bytes", "By", [];
     /// Time of a synced write to the store.
     store_sync_seconds: Histogram<f64>, "meridian_store_sync_seconds", "s", [];
     /// Stored values whose checksum was wrong when they were read.

@@ -55,9 +55,9 @@ impl Reader {
         context: &Arc<BlobContext>,
         skip: Option<Address>,
         held_only: bool,
-    ) -> Result<RowSet, ReadError> {
+    ) -> Result<Gathered, ReadError> {
         let order = self.nearest.regions(&self.committee, |_| Duration::ZERO);
-        Ok(self.gather_in(context, &order, skip, held_only, &|_| {}).await?.rows)
+        self.gather_in(context, &order, skip, held_only, &|_| {}).await
     }
 
     /// Like [`Reader::gather`], with the order of the regions, and `verified` called with the number of rows of each

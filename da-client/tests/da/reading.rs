@@ -55,7 +55,7 @@ fn gathering_skips_whom_it_is_told_to() {
     network.block_on(async {
         let context = reader.context(network.blob.id()).await.unwrap();
         for held_only in [true, false] {
-            assert!(reader.gather(&context, None, held_only).await.unwrap().is_decodable());
+            assert!(reader.gather(&context, None, held_only).await.unwrap().rows.is_decodable());
         }
         let region = network.committee.regions()[3].id;
         let only = network.committee.seats_of(region).next().unwrap().address;

@@ -62,6 +62,9 @@ macro_rules! roles {
     )*};
 }
 
+/// Every section that some kind of host has and not every kind.
+pub(super) const SPECIAL: [&str; 3] = ["gateway", "replica", "storage"];
+
 roles! {
     /// Settings of a gateway's host.
     GatewayConfig of gateway {
@@ -82,12 +85,27 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::{example, load};
+    use crate::config::{Override, example, load};
 
     fn drift<C: Config>() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/config");
         let path = folder.join(format!("{}.toml", C::ROLE));
         crate::test_docs::check_file(&path, &example::<C>());
+    }
+
+    #[test]
+    fn sections_of_other_hosts_are_known() {
+        let names = |sections: Vec<Section>| sections.into_iter().map(|s| s.name).collect::<Vec<_>>();
+        let (gateway, replica) = (names(GatewayConfig::sections()), names(ReplicaConfig::sections()));
+        let only_one = |name: &&str| gateway.contains(name) != replica.contains(name);
+        let mut special: Vec<&str> =
+            gateway.iter().chain(&replica).copied().filter(|n| only_one(n)).collect();
+        special.sort_unstable();
+        assert_eq!(special, SPECIAL);
+        // Only the environment is shared: a flag for another kind of host is a mistake.
+        let flag = Override::flag("--set", "storage.max_bytes", "1".into());
+        assert!(load::<GatewayConfig>(None, std::slice::from_ref(&flag)).is_err());
+        assert_eq!(load::<ReplicaConfig>(None, &[flag]).unwrap().storage.max_bytes, 1);
     }
 
     #[test]

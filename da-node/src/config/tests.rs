@@ -49,6 +49,7 @@ fn the_environment_goes_over_the_file_and_flags_over_both() {
         ("MERIDIAN_SERVER__DRAIN_MS", "7"),
         ("MERIDIAN_GATEWAY", "http://a client's"),
         ("MERIDIAN_REPLICA__WORKERS", "2"),
+        ("MERIDIAN_STORAGE__MAX_BYTES", "2"),
         ("OTHER__THING", "x"),
     ]);
     overrides.push(Override::flag("--log-filter", "log.filter", "error".into()));

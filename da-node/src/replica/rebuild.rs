@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+use meridian_client::fetch::{Fault, FaultKind, ReadError};
 use meridian_proofs::encode::EncodedBlob;
 use meridian_proofs::ids::BlobId;
 use meridian_proofs::reconstruct::{Rebuilt, RowSet};
@@ -42,6 +43,13 @@ pub(super) enum Purpose {
     Read,
     /// To put back rows that this replica has to hold.
     Repair,
+}
+
+/// Counts wrong answers of other replicas.
+fn count_wrong(faults: &[Fault]) {
+    for fault in faults.iter().filter(|fault| fault.kind == FaultKind::Wrong) {
+        metrics::get().peer_faults.add(1, &[KeyValue::new("region", i64::from(fault.region.0))]);
+    }
 }
 
 /// What K rows of a blob re-encode to.
@@ -168,7 +176,9 @@ impl Replica {
             own
         } else {
             drop(own);
-            self.reader.gather(&context, Some(self.seat.address), true).await?
+            let gathered = self.reader.gather(&context, Some(self.seat.address), true).await;
+            count_wrong(gathered.as_ref().map_or_else(ReadError::faults, |gathered| &gathered.faults));
+            gathered?.rows
         };
         // Bounded by the places, and beside the pool in which uploads are checked: readers must not hold those up.
         let (set, rebuilt) = cpu::blocking(move || {
