@@ -170,6 +170,10 @@ fn the_mathematics_uses_nothing_but_mathematics() -> Result<()> {
 fn protobuf_types_stay_at_the_edge() -> Result<()> {
     for (folder, _) in &ROOMS[2..4] {
         for (path, text) in sources(&format!("{folder}/src"))? {
+            // Tests play the part of other nodes, and so speak their messages.
+            if path.ends_with("/tests.rs") || path.contains("/tests/") {
+                continue;
+            }
             for (number, line) in product_lines(&text) {
                 ensure!(!line.contains("prost::"), "{path}:{number} uses prost, which is proto's");
             }
