@@ -62,7 +62,9 @@ fn build() -> Result<Programs> {
     // The same selection of packages as everywhere else, so that cargo chooses the same features and builds nothing twice.
     let output = Command::new(cargo)
         .current_dir(workspace)
-        .args(["build", "--quiet", "--release", "--workspace", "--bins"])
+        .args(["build", "--quiet", "--release", "--locked", "--workspace", "--bins", "--target-dir"])
+        // Where this program lies, whatever the environment says: elsewhere all would be compiled again.
+        .arg(folder.parent().context("the profile's folder lies in a target folder")?)
         .output()
         .context("cannot run cargo")?;
     ensure!(output.status.success(), "cargo build failed: {}", String::from_utf8_lossy(&output.stderr));
