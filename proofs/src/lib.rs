@@ -12,6 +12,8 @@ pub mod field;
 pub mod hash;
 pub mod header;
 pub mod ids;
+#[allow(dead_code, reason = "the transforms and combinations that use it come next")]
+mod kernel;
 pub mod log;
 pub mod merkle;
 pub mod placement;
