@@ -2,16 +2,17 @@
 
 use crate::{
     B256,
+    buffers::{RowBuffer, RowBuffers},
+    codeword::{CodeError, Codeword, Unextended},
     hash::{Blake3, HashProfile},
     header::BlobHeader,
     ids::BlobId,
-    merkle::{RangeProof, RowProof, RowTree},
-    rlc::{Combiner, RlcVector},
-    rs,
-    shape::{LengthError, PayloadLength, RowIndex, RowRange, Shape, wide},
+    merkle::{RangeProof, RowProof},
+    rlc::RlcVector,
+    shape::{LengthError, PayloadLength, RowIndex, RowRange, Shape},
 };
 use bytes::Bytes;
-use core::{fmt, marker::PhantomData};
+use core::fmt;
 use thiserror::Error;
 
 /// Why a payload was not encoded.
@@ -33,19 +34,16 @@ pub enum EncodeError {
         missing: u64,
     },
     /// The code refused the shape, which no shape of this crate is.
-    #[error("reed-solomon code failed: {0}")]
-    Code(#[from] reed_solomon_simd::Error),
+    #[error(transparent)]
+    Code(#[from] CodeError),
 }
 
-/// A blob in full: all rows in one buffer, their tree, the RLC vector and the header.
+/// A blob in full: header and codeword.
 #[derive(Clone)]
 pub struct EncodedBlob<H: HashProfile = Blake3> {
     header: BlobHeader,
     id: BlobId,
-    rows: Bytes,
-    tree: RowTree,
-    rlc: RlcVector,
-    profile: PhantomData<H>,
+    codeword: Codeword<H>,
 }
 
 impl<H: HashProfile> fmt::Debug for EncodedBlob<H> {
@@ -59,8 +57,8 @@ impl<H: HashProfile> fmt::Debug for EncodedBlob<H> {
 
 impl<H: HashProfile> EncodedBlob<H> {
     /// Puts together what is known to belong together.
-    pub(crate) fn assemble(header: BlobHeader, rows: Bytes, tree: RowTree, rlc: RlcVector) -> Self {
-        Self { header, id: header.id(), rows, tree, rlc, profile: PhantomData }
+    pub(crate) fn assemble(header: BlobHeader, codeword: Codeword<H>) -> Self {
+        Self { header, id: header.id(), codeword }
     }
 
     /// The header.
@@ -78,13 +76,13 @@ impl<H: HashProfile> EncodedBlob<H> {
     /// The shape.
     #[must_use]
     pub fn shape(&self) -> Shape {
-        self.header.shape()
+        self.codeword.shape()
     }
 
     /// The RLC vector.
     #[must_use]
     pub fn rlc(&self) -> &RlcVector {
-        &self.rlc
+        self.codeword.rlc()
     }
 
     /// One row, without a copy.
@@ -102,8 +100,7 @@ impl<H: HashProfile> EncodedBlob<H> {
     /// The range is not one of this blob's shape.
     #[must_use]
     pub fn rows(&self, range: RowRange) -> Bytes {
-        let row_bytes = self.shape().row_bytes();
-        self.rows.slice(wide(range.start()) * row_bytes..wide(range.end()) * row_bytes)
+        self.codeword.rows(range)
     }
 
     /// Proof of consecutive rows.
@@ -112,7 +109,7 @@ impl<H: HashProfile> EncodedBlob<H> {
     /// The range is not one of this blob's shape.
     #[must_use]
     pub fn range_proof(&self, range: RowRange) -> RangeProof {
-        self.tree.prove_range(range)
+        self.codeword.range_proof(range)
     }
 
     /// Proof of one row.
@@ -121,7 +118,7 @@ impl<H: HashProfile> EncodedBlob<H> {
     /// The row is not one of this blob's shape.
     #[must_use]
     pub fn row_proof(&self, row: RowIndex) -> RowProof {
-        self.tree.prove_row(row)
+        self.codeword.row_proof(row)
     }
 
     /// Leaves of consecutive rows.
@@ -130,13 +127,13 @@ impl<H: HashProfile> EncodedBlob<H> {
     /// The range is not one of this blob's shape.
     #[must_use]
     pub fn leaves(&self, range: RowRange) -> Vec<B256> {
-        self.tree.leaves(range).to_vec()
+        self.codeword.leaves(range).to_vec()
     }
 
     /// The payload, without a copy.
     #[must_use]
     pub fn payload(&self) -> Bytes {
-        self.rows.slice(..self.header.length.to_usize())
+        self.rows(self.shape().data()).slice(..self.header.length.to_usize())
     }
 }
 
@@ -145,26 +142,27 @@ impl<H: HashProfile> EncodedBlob<H> {
 /// Holds T * W bytes from the start: about four times the payload, at most 512 MiB.
 pub struct StreamEncoder<H: HashProfile = Blake3> {
     length: PayloadLength,
-    shape: Shape,
-    rows: Vec<u8>,
+    rows: Unextended<H>,
     received: usize,
-    leaves: Vec<B256>,
-    profile: PhantomData<H>,
 }
 
 impl<H: HashProfile> StreamEncoder<H> {
     /// Starts a payload of the announced length.
     #[must_use]
     pub fn new(length: PayloadLength) -> Self {
-        let shape = Shape::of(length);
-        Self {
-            length,
-            shape,
-            rows: vec![0; shape.total_bytes()],
-            received: 0,
-            leaves: Vec::with_capacity(shape.total_rows()),
-            profile: PhantomData,
-        }
+        Self::within(length, RowBuffer::zeroed(Shape::of(length).total_bytes()))
+    }
+
+    /// Starts a payload of the announced length in a buffer that is at rest, where one is.
+    #[must_use]
+    pub fn reusing(buffers: &RowBuffers, length: PayloadLength) -> Self {
+        Self::within(length, buffers.take(Shape::of(length).total_bytes()))
+    }
+
+    fn within(length: PayloadLength, buffer: RowBuffer) -> Self {
+        let mut rows = Unextended::new(Shape::of(length), buffer);
+        rows.data()[length.to_usize()..].fill(0);
+        Self { length, rows, received: 0 }
     }
 
     /// Bytes that are still to come.
@@ -182,38 +180,29 @@ impl<H: HashProfile> StreamEncoder<H> {
             return Err(EncodeError::Excess { announced: self.length.get() });
         }
         let end = self.received + piece.len();
-        self.rows[self.received..end].copy_from_slice(piece);
+        self.rows.data()[self.received..end].copy_from_slice(piece);
         self.received = end;
-        self.hash_rows(end / self.shape.row_bytes());
+        self.rows.hash_before(end);
         Ok(())
-    }
-
-    /// Hashes the rows before `end` that are not hashed yet.
-    fn hash_rows(&mut self, end: usize) {
-        let row_bytes = self.shape.row_bytes();
-        let rows = &self.rows[self.leaves.len() * row_bytes..end * row_bytes];
-        self.leaves.extend(rows.chunks_exact(row_bytes).map(H::row_leaf));
     }
 
     /// Extends, commits and gives the whole blob.
     ///
     /// # Errors
     /// Bytes are still to come.
-    pub fn finish(mut self, kzg_root: B256) -> Result<EncodedBlob<H>, EncodeError> {
+    pub fn finish(self, kzg_root: B256) -> Result<EncodedBlob<H>, EncodeError> {
         let missing = self.remaining();
         if missing > 0 {
             return Err(EncodeError::Short { missing });
         }
-        let shape = self.shape;
-        rs::extend(shape.data_rows(), shape.row_bytes(), &mut self.rows)?;
-        self.hash_rows(shape.total_rows());
-
-        let tree = RowTree::build::<H>(self.leaves);
-        let row_root = tree.root();
-        let combiner = Combiner::new(&H::coefficients(&row_root, &shape));
-        let rlc = RlcVector::of_rows(&combiner, &shape, &self.rows[..shape.data_bytes()]);
-        let header = BlobHeader { length: self.length, row_root, rlc_root: rlc.root::<H>(), kzg_root };
-        Ok(EncodedBlob::assemble(header, Bytes::from(self.rows), tree, rlc))
+        let codeword = self.rows.extend()?;
+        let header = BlobHeader {
+            length: self.length,
+            row_root: codeword.row_root(),
+            rlc_root: codeword.rlc().root::<H>(),
+            kzg_root,
+        };
+        Ok(EncodedBlob::assemble(header, codeword))
     }
 }
 
@@ -222,8 +211,32 @@ impl<H: HashProfile> StreamEncoder<H> {
 /// # Errors
 /// The payload is empty or too long.
 pub fn encode<H: HashProfile>(payload: &[u8], kzg_root: B256) -> Result<EncodedBlob<H>, EncodeError> {
-    let length = PayloadLength::try_from(u64::try_from(payload.len()).unwrap_or(u64::MAX))?;
-    let mut encoder = StreamEncoder::new(length);
+    let length = length_of(payload)?;
+    push_all(StreamEncoder::new(length), payload, kzg_root)
+}
+
+/// Encodes a payload that is whole in a buffer that is at rest, where one is.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_reusing<H: HashProfile>(
+    buffers: &RowBuffers,
+    payload: &[u8],
+    kzg_root: B256,
+) -> Result<EncodedBlob<H>, EncodeError> {
+    let length = length_of(payload)?;
+    push_all(StreamEncoder::reusing(buffers, length), payload, kzg_root)
+}
+
+fn length_of(payload: &[u8]) -> Result<PayloadLength, LengthError> {
+    PayloadLength::try_from(u64::try_from(payload.len()).unwrap_or(u64::MAX))
+}
+
+fn push_all<H: HashProfile>(
+    mut encoder: StreamEncoder<H>,
+    payload: &[u8],
+    kzg_root: B256,
+) -> Result<EncodedBlob<H>, EncodeError> {
     encoder.push(payload)?;
     encoder.finish(kzg_root)
 }

@@ -3,8 +3,10 @@
 //! Nothing in this crate does I/O, waits, reads a clock or talks to a network. Everything that comes from outside is
 //! checked here once and carried on as a type that can only hold checked values.
 
+pub mod buffers;
 pub mod certificate;
 pub mod checkpoint;
+pub mod codeword;
 pub mod committee;
 pub mod conflict;
 pub mod encode;

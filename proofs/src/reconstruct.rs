@@ -1,12 +1,12 @@
 //! From verified rows back to the payload, or to the whole blob.
 
 use crate::{
+    buffers::RowBuffer,
+    codeword::{CodeError, Unextended, recover},
     encode::EncodedBlob,
     hash::{Blake3, HashProfile},
     ids::BlobId,
-    merkle::RowTree,
     row_proof::{BlobContext, VerifiedRange},
-    rs,
     shape::wide,
 };
 use bytes::Bytes;
@@ -34,8 +34,8 @@ pub enum DecodeError {
     #[error("blob is malformed: its padding is not zero")]
     Malformed,
     /// The code refused the shape, which no shape of this crate is.
-    #[error("reed-solomon code failed: {0}")]
-    Code(#[from] reed_solomon_simd::Error),
+    #[error(transparent)]
+    Code(#[from] CodeError),
 }
 
 /// What verified rows re-encode to.
@@ -128,18 +128,15 @@ impl<H: HashProfile> RowSet<H> {
     pub fn rebuild(&self) -> Result<Rebuilt<H>, DecodeError> {
         let shape = self.context.shape();
         let data = self.data()?;
-        let mut rows = vec![0; shape.total_bytes()];
-        rows[..data.len()].copy_from_slice(&data);
+        let mut rows = Unextended::new(shape, RowBuffer::zeroed(shape.total_bytes()));
+        rows.data().copy_from_slice(&data);
         drop(data);
-        rs::extend(shape.data_rows(), shape.row_bytes(), &mut rows)?;
-        let tree = RowTree::build::<H>(rows.chunks_exact(shape.row_bytes()).map(H::row_leaf).collect());
-        if tree.root() != self.context.header().row_root {
-            return Ok(Rebuilt::Inconsistent);
-        }
+        let header = self.context.header();
         // K verified rows determine the RLC vector, so the context's is that of these rows.
-        let rlc = self.context.rlc().clone();
-        let blob = EncodedBlob::assemble(*self.context.header(), rows.into(), tree, rlc);
-        Ok(Rebuilt::Consistent(Box::new(blob)))
+        let codeword = rows.extend_to(header.row_root, self.context.rlc().clone())?;
+        Ok(codeword.map_or(Rebuilt::Inconsistent, |codeword| {
+            Rebuilt::Consistent(Box::new(EncodedBlob::assemble(*header, codeword)))
+        }))
     }
 
     /// The ranges in the order in which they came.
@@ -164,7 +161,7 @@ impl<H: HashProfile> RowSet<H> {
                 *known = Some(row);
             }
         }
-        Ok(rs::recover(&shape, &rows)?.into())
+        Ok(recover(&shape, &rows)?.into())
     }
 }
 
@@ -173,6 +170,7 @@ mod tests {
     use super::*;
     use crate::{
         row_proof::tests::{blob, commit, context},
+        rs,
         shape::{RowIndex, RowRange},
     };
     use proptest::{collection::vec, prelude::*, sample::subsequence};

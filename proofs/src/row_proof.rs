@@ -1,17 +1,18 @@
 //! Checking rows against a blob id (protocol section 2, step 6).
 
+pub use crate::codeword::RowError;
 use crate::{
     B256,
-    field::Gf128,
+    codeword::{CodeError, RowChecker},
     hash::{Blake3, HashProfile},
     header::BlobHeader,
     ids::BlobId,
-    merkle::{PartialTree, ProofError, RangeProof, RowProof},
-    rlc::{Combiner, RlcVector},
+    merkle::{RangeProof, RowProof},
+    rlc::RlcVector,
     shape::{RowIndex, RowRange, Shape, wide},
 };
 use bytes::Bytes;
-use core::{fmt, marker::PhantomData};
+use core::fmt;
 use thiserror::Error;
 
 /// A header or RLC vector that does not belong to the id.
@@ -35,33 +36,8 @@ pub enum ContextError {
     #[error("rlc vector does not match the header's rlc root")]
     RlcRoot,
     /// The code refused the shape, which no shape of this crate is.
-    #[error("reed-solomon code failed: {0}")]
-    Code(#[from] reed_solomon_simd::Error),
-}
-
-/// Rows that do not belong to the blob.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
-pub enum RowError {
-    /// Another number of bytes than the range has.
-    #[error("{got} bytes of rows, not {want}")]
-    Bytes {
-        /// What was given.
-        got: usize,
-        /// Rows times W.
-        want: usize,
-    },
-    /// The proof cannot belong to the range.
     #[error(transparent)]
-    Proof(#[from] ProofError),
-    /// Rows and proof do not lead to the row root.
-    #[error("rows and proof do not lead to the row root")]
-    RowRoot,
-    /// The row is under the row root, but not of the code word.
-    #[error("combination of row {row} does not match the rlc vector")]
-    Combination {
-        /// Index of the first such row.
-        row: u32,
-    },
+    Code(#[from] CodeError),
 }
 
 /// Header and RLC vector that are proved to belong to an id, prepared to check rows. Share it as an `Arc`.
@@ -70,10 +46,7 @@ pub struct BlobContext<H: HashProfile = Blake3> {
     header: BlobHeader,
     shape: Shape,
     rlc: RlcVector,
-    /// What the combination of each of the T rows must be.
-    combinations: Vec<Gf128>,
-    combiner: Combiner,
-    profile: PhantomData<H>,
+    checker: RowChecker<H>,
 }
 
 /// Consecutive rows that were checked against a blob's id. Only a [`BlobContext`] makes one.
@@ -115,9 +88,8 @@ impl<H: HashProfile> BlobContext<H> {
         if rlc.root::<H>() != header.rlc_root {
             return Err(ContextError::RlcRoot);
         }
-        let combinations = rlc.extend()?;
-        let combiner = Combiner::new(&H::coefficients(&header.row_root, &shape));
-        Ok(Self { id, header, shape, rlc, combinations, combiner, profile: PhantomData })
+        let checker = RowChecker::new(shape, header.row_root, &rlc)?;
+        Ok(Self { id, header, shape, rlc, checker })
     }
 
     /// The blob's id.
@@ -168,23 +140,7 @@ impl<H: HashProfile> BlobContext<H> {
     }
 
     fn check(&self, range: RowRange, rows: Bytes, siblings: &[B256]) -> Result<VerifiedRange, RowError> {
-        let (total_rows, row_bytes) = (self.shape.total_rows(), self.shape.row_bytes());
-        PartialTree::check_lengths(total_rows, range, siblings)?;
-        let want = wide(range.count()) * row_bytes;
-        if rows.len() != want {
-            return Err(RowError::Bytes { got: rows.len(), want });
-        }
-        let leaves: Vec<B256> = rows.chunks_exact(row_bytes).map(H::row_leaf).collect();
-        if PartialTree::build::<H>(total_rows, range, leaves.clone(), siblings)?.root()
-            != self.header.row_root
-        {
-            return Err(RowError::RowRoot);
-        }
-        for (index, row) in range.indices().zip(rows.chunks_exact(row_bytes)) {
-            if self.combiner.combine(row) != self.combinations[wide(index.0)] {
-                return Err(RowError::Combination { row: index.0 });
-            }
-        }
+        let leaves = self.checker.check(range, &rows, siblings)?;
         let proof = RangeProof(siblings.to_vec());
         Ok(VerifiedRange { blob_id: self.id, range, rows, leaves, proof })
     }
@@ -234,8 +190,10 @@ impl VerifiedRange {
 pub(crate) mod tests {
     use super::*;
     use crate::{
+        codeword::Codeword,
         encode::{EncodedBlob, encode},
-        merkle::RowTree,
+        merkle::{ProofError, RowTree},
+        rlc::Combiner,
     };
     use proptest::{collection::vec, prelude::*, sample::Index};
 
@@ -252,7 +210,7 @@ pub(crate) mod tests {
             rlc_root: rlc.root::<Blake3>(),
             kzg_root: B256::ZERO,
         };
-        EncodedBlob::assemble(header, rows.into(), tree, rlc)
+        EncodedBlob::assemble(header, Codeword::assemble(shape, rows.into(), tree, rlc))
     }
 
     pub(crate) fn context(blob: &EncodedBlob) -> BlobContext {
