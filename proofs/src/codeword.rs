@@ -233,6 +233,18 @@ impl<H: HashProfile> RowChecker<H> {
     }
 }
 
+/// Fills the parity rows of `rows`, T rows of W bytes of which the first K are given; neither hashes nor combines.
+///
+/// # Errors
+/// The code refused the shape, which no [`Shape`] is.
+///
+/// # Panics
+/// The rows are not T * W bytes.
+pub fn extend(shape: &Shape, rows: &mut [u8]) -> Result<(), CodeError> {
+    assert_eq!(rows.len(), shape.total_bytes());
+    Ok(rs::extend(shape.data_rows(), shape.row_bytes(), rows)?)
+}
+
 /// The data rows of a codeword from any K or more of its rows; `rows[i]` is row i where it is known.
 ///
 /// # Errors

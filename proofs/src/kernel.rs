@@ -9,6 +9,11 @@ pub(crate) mod vector;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86;
 
+use std::sync::LazyLock;
+
+/// Environment variable with the name of a level: no higher one is used. Results are the same at every level.
+const LEVEL_VARIABLE: &str = "MERIDIAN_SIMD";
+
 /// What the processor offers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Level {
@@ -43,15 +48,40 @@ impl Level {
         1
     }
 
-    /// The highest level of this processor.
+    /// The level to use: the highest of this processor, or the highest that [`LEVEL_VARIABLE`] allows.
     pub(crate) fn best() -> Self {
-        Self::available().last().copied().unwrap_or(Self::Scalar)
+        static BEST: LazyLock<Level> =
+            LazyLock::new(|| Level::up_to(std::env::var(LEVEL_VARIABLE).ok().as_deref()));
+        *BEST
+    }
+
+    /// The highest level of this processor that is no higher than the one with this name, if a level has it.
+    fn up_to(name: Option<&str>) -> Self {
+        let highest = Self::available().last().copied().unwrap_or(Self::Scalar);
+        let named = Self::available().iter().find(|level| Some(level.name()) == name);
+        named.copied().unwrap_or(highest)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            Self::Avx2 => "avx2",
+            Self::Gfni => "gfni",
+        }
     }
 
     /// Whether this processor has the level: kernels assert it before they use its instructions.
     pub(crate) fn is_available(self) -> bool {
         Self::available().contains(&self)
     }
+}
+
+/// Name of the instructions that the codec uses on this processor: `scalar`, `avx2` or `gfni`.
+///
+/// The environment variable `MERIDIAN_SIMD`, read once, holds it to a lower level, for measurements and comparisons.
+#[must_use]
+pub fn simd_level() -> &'static str {
+    Level::best().name()
 }
 
 #[cfg(test)]
@@ -63,7 +93,10 @@ mod tests {
         let levels = Level::available();
         assert_eq!(levels[0], Level::Scalar);
         assert!(levels.is_sorted());
-        assert_eq!(levels.last(), Some(&Level::best()));
+        assert_eq!(levels.last(), Some(&Level::up_to(None)));
+        assert_eq!(levels.last(), Some(&Level::up_to(Some("sse9"))));
+        assert!(levels.contains(&Level::best()) && simd_level() == Level::best().name());
+        assert!(levels.iter().all(|level| Level::up_to(Some(level.name())) == *level));
         assert!(levels.iter().all(|level| level.is_available()));
     }
 }

@@ -30,3 +30,4 @@ pub mod signature;
 mod twin;
 
 pub use alloy_primitives::{Address, B256, keccak256};
+pub use kernel::simd_level;
