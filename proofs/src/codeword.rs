@@ -224,12 +224,14 @@ impl<H: HashProfile> RowChecker<H> {
         if PartialTree::build::<H>(total_rows, range, leaves.clone(), siblings)?.root() != self.row_root {
             return Err(RowError::RowRoot);
         }
-        for (index, row) in range.indices().zip(rows.chunks_exact(row_bytes)) {
-            if self.combiner.combine(row) != self.combinations[wide(index.0)] {
-                return Err(RowError::Combination { row: index.0 });
-            }
+        let mut combinations = vec![Gf128::default(); wide(range.count())];
+        self.combiner.combine_rows(rows, &mut combinations);
+        let want = &self.combinations[wide(range.start())..];
+        let wrong = range.indices().zip(combinations.iter().zip(want)).find(|(_, (got, want))| got != want);
+        match wrong {
+            Some((RowIndex(row), _)) => Err(RowError::Combination { row }),
+            None => Ok(leaves),
         }
-        Ok(leaves)
     }
 }
 

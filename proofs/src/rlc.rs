@@ -67,7 +67,9 @@ impl RlcVector {
 
     /// Combines every data row of `data`, K rows of W bytes.
     pub(crate) fn of_rows(combiner: &Combiner, shape: &Shape, data: &[u8]) -> Self {
-        Self(data.chunks_exact(shape.row_bytes()).map(|row| combiner.combine(row)).collect())
+        let mut values = vec![Gf128::default(); shape.data_rows()];
+        combiner.combine_rows(data, &mut values);
+        Self(values)
     }
 
     /// The vector extended to all T rows by the rows' code: each value in a shard of one block.
@@ -132,6 +134,14 @@ impl Combiner {
             }
         }
         fold_bits(&sums)
+    }
+
+    /// The combinations of consecutive rows, one for each value of `into`.
+    pub(crate) fn combine_rows(&self, rows: &[u8], into: &mut [Gf128]) {
+        let row_bytes = self.subsets.len() / 8 * BLOCK_BYTES;
+        for (row, value) in rows.chunks_exact(row_bytes).zip(into) {
+            *value = self.combine(row);
+        }
     }
 }
 
