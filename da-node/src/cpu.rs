@@ -1,29 +1,44 @@
 //! A bounded pool for work that keeps a core busy.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::Semaphore;
+use anyhow::Context as _;
+use tokio::sync::{Semaphore, oneshot};
 use tracing::Span;
 
 use crate::metrics;
 
 /// Runs closures off the async threads, a bounded number at a time. Clones share the bound.
+///
+/// What a closure splits up (the codec does, for long blobs) runs on the threads of this pool, so that one kind of work
+/// does not wait for another's.
 #[derive(Clone, Debug)]
 pub struct CpuPool {
+    /// As many as threads: a thread that waits for a part of its closure then finds no other whole one to begin with,
+    /// however many are asked for.
     permits: Arc<Semaphore>,
+    threads: Arc<rayon::ThreadPool>,
 }
 
 impl CpuPool {
     /// A pool that runs at most `threads` closures at a time, at least one.
-    #[must_use]
-    pub fn new(threads: usize) -> Self {
-        Self { permits: Arc::new(Semaphore::new(threads.max(1))) }
+    ///
+    /// # Errors
+    /// The system gives no more threads.
+    pub fn new(threads: usize) -> anyhow::Result<Self> {
+        let pool =
+            rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).thread_name(|i| format!("cpu-{i}"));
+        let pool = pool.build().context("cannot start the threads of the cpu pool")?;
+        Ok(Self { permits: Arc::new(Semaphore::new(pool.current_num_threads())), threads: Arc::new(pool) })
     }
 
     /// A pool as wide as the machine.
-    #[must_use]
-    pub fn of_machine() -> Self {
+    ///
+    /// # Errors
+    /// The system gives no more threads.
+    pub fn of_machine() -> anyhow::Result<Self> {
         Self::new(std::thread::available_parallelism().map_or(1, usize::from))
     }
 
@@ -44,11 +59,21 @@ impl CpuPool {
             return std::future::pending().await;
         };
         metrics::get().cpu_wait_seconds.record(asked.elapsed().as_secs_f64(), &[]);
-        blocking(move || {
-            let _permit = permit;
-            work()
-        })
-        .await
+        let span = Span::current();
+        let (done, result) = oneshot::channel();
+        self.threads.spawn(move || {
+            // A panic belongs to the caller: out of a thread of the pool it would end the program.
+            let outcome = catch_unwind(AssertUnwindSafe(|| span.in_scope(work)));
+            drop(permit);
+            // Nobody may be waiting any more.
+            let _ = done.send(outcome);
+        });
+        match result.await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => resume_unwind(panic),
+            // Every closure sends what came of it.
+            Err(_) => std::future::pending().await,
+        }
     }
 }
 
@@ -81,7 +106,7 @@ mod tests {
     #[tokio::test]
     async fn no_more_than_the_bound_run_at_a_time() {
         for bound in [1, 2] {
-            let pool = CpuPool::new(bound);
+            let pool = CpuPool::new(bound).unwrap();
             let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
             let jobs = (0..16).map(|i| {
                 let (pool, running, most) = (pool.clone(), Arc::clone(&running), Arc::clone(&most));
@@ -104,6 +129,6 @@ mod tests {
     #[tokio::test]
     #[should_panic(expected = "inside")]
     async fn a_panic_comes_out() {
-        CpuPool::new(1).run(|| panic!("inside")).await;
+        CpuPool::new(1).unwrap().run(|| panic!("inside")).await;
     }
 }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures::Stream;
 use meridian_client::rpc::Channels;
 use meridian_proofs::Address;
+use meridian_proofs::buffers::RowBuffers;
 use meridian_proofs::certificate::Certificate;
 use meridian_proofs::checkpoint::{Domain, SignedCheckpoint};
 use meridian_proofs::committee::Committee;
@@ -87,6 +88,8 @@ struct Core {
     live: Live,
     store: Arc<Store>,
     cpu: CpuPool,
+    /// Row buffers of puts that are done.
+    buffers: RowBuffers,
     memory: MemoryBudget,
     /// Fires when puts need memory that uploads hold.
     pressure: watch::Sender<()>,
@@ -152,7 +155,8 @@ impl Gateway {
             dispersals: Dispersals::default(),
             live: Live::default(),
             store: Arc::new(store),
-            cpu: CpuPool::of_machine(),
+            cpu: CpuPool::of_machine()?,
+            buffers: RowBuffers::new(settings.row_buffers()),
             memory: MemoryBudget::new(settings.memory_bytes),
             pressure: watch::Sender::new(()),
             turns: (0..count).map(|_| Semaphore::new(settings.uploads_per_seat)).collect(),

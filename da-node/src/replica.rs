@@ -128,8 +128,8 @@ impl Replica {
         let opened = cpu::blocking(move || open_store(&path)).await;
         let (db, accounts, unsigned) = opened.context("cannot open the replica's store")?;
         let cpu = match settings.cpu_threads {
-            0 => CpuPool::of_machine(),
-            threads => CpuPool::new(threads),
+            0 => CpuPool::of_machine()?,
+            threads => CpuPool::new(threads)?,
         };
         let gateways = || committee.gateways().iter().map(|gateway| gateway.address);
         let replica = Arc::new(Self {

@@ -46,11 +46,11 @@ impl RowBuffers {
 
     /// A buffer of this many bytes, whose contents are those of an earlier blob, or zero.
     ///
-    /// One at rest serves if at least half of it is used.
+    /// One at rest serves if at least four fifths of it are used.
     #[must_use]
     pub fn take(&self, length: usize) -> RowBuffer {
         let mut resting = self.shelf.resting();
-        let fits = |bytes: &Vec<u8>| (length..=2 * length).contains(&(bytes.len() - ALIGNMENT));
+        let fits = |bytes: &Vec<u8>| (length..=length + length / 4).contains(&(bytes.len() - ALIGNMENT));
         let fitting = (0..resting.len()).filter(|i| fits(&resting[*i])).min_by_key(|i| resting[*i].len());
         let found = fitting.map(|i| resting.swap_remove(i));
         drop(resting);
@@ -116,10 +116,10 @@ mod tests {
         first.fill(7);
         let place = first.as_ptr();
         drop(first);
-        for length in [1001, 499] {
+        for length in [1001, 799] {
             assert_eq!(*buffers.take(length), vec![0; length], "too short or too long for it");
         }
-        for length in [1000, 500] {
+        for length in [1000, 800] {
             let again = buffers.take(length);
             assert_eq!((again.as_ptr(), &*again), (place, vec![7; length].as_slice()));
         }
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn the_best_fit_serves() {
         let buffers = RowBuffers::new(10_000);
-        let taken = [1800, 1200, 1500].map(|length| buffers.take(length));
+        let taken = [1300, 1200, 1250].map(|length| buffers.take(length));
         let place = taken[1].as_ptr();
         drop(taken);
         assert_eq!(buffers.take(1100).as_ptr(), place);

@@ -87,7 +87,7 @@ async fn bring(core: &Arc<Core>, seat: usize, owed: &Owed) -> Result<(), ApiErro
     let (id, worker) = (owed.id, core.clone());
     let work = move || -> Result<Option<EncodedBlob>, ApiError> {
         let Some((header, payload)) = worker.store.kept(id)? else { return Ok(None) };
-        let blob = encode::encode(&payload, header.kzg_root);
+        let blob = encode::encode_reusing(&worker.buffers, &payload, header.kzg_root);
         let blob: EncodedBlob =
             blob.map_err(|error| ApiError::internal(format!("a kept payload: {error}")))?;
         if blob.id() == id {

@@ -14,6 +14,9 @@ documented! {
         /// Bytes for everything that is held of puts in flight, rows that are being uploaded included. A payload needs
         /// about six times its length, so the largest one needs 768 MiB.
         pub memory_bytes: u64,
+        /// Bytes of row buffers that are kept from one put to the next, beside `memory_bytes`: fresh memory costs more
+        /// than encoding long payloads.
+        pub row_buffer_bytes: u64,
         /// Milliseconds that a put waits for room in the memory before it is refused as overloaded.
         pub memory_wait_ms: u64,
         /// Milliseconds without a chunk after which a put is given up.
@@ -42,6 +45,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             memory_bytes: 1 << 30,
+            row_buffer_bytes: 128 << 20,
             memory_wait_ms: 2_000,
             body_timeout_ms: 10_000,
             silence_ms: 2_000,
@@ -77,6 +81,10 @@ impl Settings {
             Some((name, _)) => Err(format!("gateway.{name} must not be 0")),
             None => Ok(()),
         }
+    }
+
+    pub(super) fn row_buffers(&self) -> usize {
+        usize::try_from(self.row_buffer_bytes).unwrap_or(usize::MAX)
     }
 
     pub(super) fn memory_wait(&self) -> Duration {

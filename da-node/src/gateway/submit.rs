@@ -131,7 +131,7 @@ async fn receive(
     let Admitted { start, memory } = admitted;
     let announced = start.length.get();
     let mut chunks = std::pin::pin!(chunks);
-    let mut encoder: StreamEncoder = StreamEncoder::new(start.length);
+    let mut encoder: StreamEncoder = StreamEncoder::reusing(&core.buffers, start.length);
     let (begun, limit) = (tokio::time::Instant::now(), core.settings.body_timeout());
     loop {
         let received = announced - encoder.remaining();
