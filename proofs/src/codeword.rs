@@ -169,7 +169,7 @@ impl<H: HashProfile> Unextended<H> {
     fn hash_rows(&mut self, end: usize) {
         let row_bytes = self.shape.row_bytes();
         let rows = &self.rows[self.leaves.len() * row_bytes..end * row_bytes];
-        self.leaves.extend(rows.chunks_exact(row_bytes).map(H::row_leaf));
+        self.leaves.extend(H::row_leaves(rows, row_bytes));
     }
 
     /// Adds the parity rows and their tree, and combines the data rows.
@@ -220,7 +220,7 @@ impl<H: HashProfile> RowChecker<H> {
         if rows.len() != want {
             return Err(RowError::Bytes { got: rows.len(), want });
         }
-        let leaves: Vec<B256> = rows.chunks_exact(row_bytes).map(H::row_leaf).collect();
+        let leaves = H::row_leaves(rows, row_bytes);
         if PartialTree::build::<H>(total_rows, range, leaves.clone(), siblings)?.root() != self.row_root {
             return Err(RowError::RowRoot);
         }

@@ -142,7 +142,7 @@ impl PartialTree {
             if right && let Some(sibling) = siblings.next() {
                 nodes.push(*sibling);
             }
-            let parents = parents::<H>(&nodes);
+            let parents = H::row_nodes(&nodes);
             levels.push(Level { first: start, nodes: core::mem::replace(&mut nodes, parents) });
             (start, end, width) = (start / 2, end.div_ceil(2), width / 2);
         }
@@ -179,7 +179,7 @@ impl RowTree {
         assert!(leaves.len().is_power_of_two(), "a shape has a power of two of rows");
         let mut levels = vec![Level { first: 0, nodes: leaves }];
         while let Some(below) = levels.last().filter(|level| level.nodes.len() > 1) {
-            let nodes = parents::<H>(&below.nodes);
+            let nodes = H::row_nodes(&below.nodes);
             levels.push(Level { first: 0, nodes });
         }
         Self { levels }
@@ -217,10 +217,6 @@ impl RowTree {
     pub fn leaves(&self, range: RowRange) -> &[B256] {
         &self.levels[0].nodes[wide(range.start())..wide(range.end())]
     }
-}
-
-fn parents<H: HashProfile>(nodes: &[B256]) -> Vec<B256> {
-    nodes.as_chunks().0.iter().map(|[left, right]| H::row_node(left, right)).collect()
 }
 
 fn root(levels: &[Level]) -> B256 {

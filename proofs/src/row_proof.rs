@@ -201,7 +201,7 @@ pub(crate) mod tests {
     pub(crate) fn commit(length: u64, rows: Vec<u8>) -> EncodedBlob {
         let length = length.try_into().unwrap();
         let shape = Shape::of(length);
-        let tree = RowTree::build::<Blake3>(rows.chunks(shape.row_bytes()).map(Blake3::row_leaf).collect());
+        let tree = RowTree::build::<Blake3>(Blake3::row_leaves(&rows, shape.row_bytes()));
         let combiner = Combiner::new(&Blake3::coefficients(&tree.root(), &shape));
         let rlc = RlcVector::of_rows(&combiner, &shape, &rows[..shape.data_bytes()]);
         let header = BlobHeader {

@@ -262,7 +262,7 @@ impl Blob {
     fn committing(length: usize, all: Vec<u8>) -> Self {
         let length = u64::try_from(length).unwrap().try_into().unwrap();
         let shape = Shape::of(length);
-        let tree = RowTree::build::<Blake3>(all.chunks(shape.row_bytes()).map(Blake3::row_leaf).collect());
+        let tree = RowTree::build::<Blake3>(Blake3::row_leaves(&all, shape.row_bytes()));
         let coefficients = Blake3::coefficients(&tree.root(), &shape);
         let data = all[..shape.data_bytes()].chunks(shape.row_bytes());
         let values: Vec<u8> = data.flat_map(|row| combine(row, &coefficients).to_bytes()).collect();

@@ -1,6 +1,6 @@
 //! The network's profile: keyed BLAKE3, a key for each use.
 
-use super::HashProfile;
+use super::{HashProfile, many::Keyed};
 use crate::{
     B256,
     field::{Gf128, VALUE_BYTES},
@@ -13,32 +13,33 @@ use std::sync::LazyLock;
 pub struct Blake3;
 
 /// A key of 32 bytes derived from the name of its use.
-type Key = LazyLock<[u8; 32]>;
+type Key = LazyLock<Keyed>;
 
-static ROW_LEAF: Key = LazyLock::new(|| ::blake3::derive_key("meridian v1 row leaf", &[]));
-static ROW_NODE: Key = LazyLock::new(|| ::blake3::derive_key("meridian v1 row node", &[]));
-static RLC_VECTOR: Key = LazyLock::new(|| ::blake3::derive_key("meridian v1 rlc vector", &[]));
-static COEFFICIENTS: Key = LazyLock::new(|| ::blake3::derive_key("meridian v1 coefficients", &[]));
+static ROW_LEAF: Key = LazyLock::new(|| Keyed::derive("meridian v1 row leaf"));
+static ROW_NODE: Key = LazyLock::new(|| Keyed::derive("meridian v1 row node"));
+static RLC_VECTOR: Key = LazyLock::new(|| Keyed::derive("meridian v1 rlc vector"));
+static COEFFICIENTS: Key = LazyLock::new(|| Keyed::derive("meridian v1 coefficients"));
 
 impl HashProfile for Blake3 {
     fn row_leaf(row: &[u8]) -> B256 {
-        B256::new(*::blake3::keyed_hash(&ROW_LEAF, row).as_bytes())
+        ROW_LEAF.hash(row)
     }
 
-    fn row_node(left: &B256, right: &B256) -> B256 {
-        let mut children = [0; 64];
-        children[..32].copy_from_slice(left.as_slice());
-        children[32..].copy_from_slice(right.as_slice());
-        B256::new(*::blake3::keyed_hash(&ROW_NODE, &children).as_bytes())
+    fn row_leaves(rows: &[u8], row_bytes: usize) -> Vec<B256> {
+        ROW_LEAF.hash_rows(rows, row_bytes)
+    }
+
+    fn row_nodes(children: &[B256]) -> Vec<B256> {
+        ROW_NODE.hash_pairs(children)
     }
 
     fn rlc_root(values: &[Gf128]) -> B256 {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_bytes()).collect();
-        B256::new(*::blake3::keyed_hash(&RLC_VECTOR, &bytes).as_bytes())
+        RLC_VECTOR.hash(&bytes)
     }
 
     fn coefficients(row_root: &B256, shape: &Shape) -> Vec<Gf128> {
-        let mut hasher = ::blake3::Hasher::new_keyed(&COEFFICIENTS);
+        let mut hasher = COEFFICIENTS.hasher();
         hasher.update(row_root.as_slice());
         let [k, n, w] = shape.parts();
         for part in [k, n, w] {
