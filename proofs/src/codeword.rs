@@ -188,7 +188,7 @@ impl<H: HashProfile> Unextended<H> {
 
     fn commit(mut self) -> Result<(Shape, RowBuffer, RowTree), CodeError> {
         let shape = self.shape;
-        rs::extend(shape.data_rows(), shape.row_bytes(), &mut self.rows)?;
+        rs::extend(shape.data_rows(), shape.parity_rows(), shape.row_bytes(), &mut self.rows)?;
         self.hash_rows(shape.total_rows());
         let tree = RowTree::build::<H>(self.leaves);
         Ok((shape, self.rows, tree))
@@ -244,7 +244,7 @@ impl<H: HashProfile> RowChecker<H> {
 /// The rows are not T * W bytes.
 pub fn extend(shape: &Shape, rows: &mut [u8]) -> Result<(), CodeError> {
     assert_eq!(rows.len(), shape.total_bytes());
-    Ok(rs::extend(shape.data_rows(), shape.row_bytes(), rows)?)
+    Ok(rs::extend(shape.data_rows(), shape.parity_rows(), shape.row_bytes(), rows)?)
 }
 
 /// The data rows of a codeword from any K or more of its rows; `rows[i]` is row i where it is known.

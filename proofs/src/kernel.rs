@@ -5,6 +5,9 @@
 //! pointers, so that column strips of the same rows can be worked on side by side, and the processor's instructions.
 #![allow(unsafe_code)]
 
+pub(crate) mod extend;
+mod tower;
+mod transform;
 pub(crate) mod vector;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86;

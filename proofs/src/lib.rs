@@ -14,7 +14,6 @@ pub mod field;
 pub mod hash;
 pub mod header;
 pub mod ids;
-#[allow(dead_code, reason = "the transforms and combinations that use it come next")]
 mod kernel;
 pub mod log;
 pub mod merkle;

@@ -263,7 +263,7 @@ mod tests {
             let mut rows = vec![0; shape.total_bytes()];
             rows[..shape.data_bytes()].copy_from_slice(&honest.rows(shape.data()));
             rows[byte] = 1;
-            rs::extend(shape.data_rows(), shape.row_bytes(), &mut rows).unwrap();
+            rs::extend(shape.data_rows(), shape.parity_rows(), shape.row_bytes(), &mut rows).unwrap();
             let malformed = commit(900, rows);
             let context = Arc::new(context(&malformed));
             for kept in [0..16, 20..36] {

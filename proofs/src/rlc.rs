@@ -81,7 +81,7 @@ impl RlcVector {
                 (shard[limb], shard[32 + limb]) = (low, high);
             }
         }
-        rs::extend(self.len(), BLOCK_BYTES, &mut shards)?;
+        rs::extend(self.len(), 3 * self.len(), BLOCK_BYTES, &mut shards)?;
         let unpack = |shard: &[u8; BLOCK_BYTES]| {
             Gf128(core::array::from_fn(|limb| u16::from_le_bytes([shard[limb], shard[32 + limb]])))
         };

@@ -1,8 +1,12 @@
 //! Reed-Solomon extension and recovery of rows: Leopard's high-rate code over GF(2^16) (protocol section 2).
 //!
-//! Rows are worked on in column stripes, so that the code's working space stays in the cache and small beside the rows.
+//! The network's shapes have kernels of their own; others go through `reed-solomon-simd`. Rows are worked on in column
+//! stripes either way, so that the code's working space stays in the cache and small beside the rows.
 
-use crate::shape::Shape;
+use crate::{
+    kernel::{Level, extend as kernel},
+    shape::{BLOCK_BYTES, Shape},
+};
 use reed_solomon_simd::{
     Error,
     engine::DefaultEngine,
@@ -17,9 +21,30 @@ fn stripes(row_bytes: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..row_bytes).step_by(STRIPE).map(move |start| (start, STRIPE.min(row_bytes - start)))
 }
 
-/// Fills the parity rows of `rows`, T rows of `row_bytes` of which the first `data_rows` are given.
-pub(crate) fn extend(data_rows: usize, row_bytes: usize, rows: &mut [u8]) -> Result<(), Error> {
-    let parity_rows = 3 * data_rows;
+/// Fills the parity rows of `rows`, K + N rows of `row_bytes` of which the first K are given.
+pub(crate) fn extend(
+    data_rows: usize,
+    parity_rows: usize,
+    row_bytes: usize,
+    rows: &mut [u8],
+) -> Result<(), Error> {
+    let level = Level::best();
+    let ours = parity_rows == 3 * data_rows
+        && data_rows.is_power_of_two()
+        && (kernel::MIN_ROWS..=kernel::MAX_ROWS).contains(&data_rows)
+        && row_bytes > 0
+        && row_bytes.is_multiple_of(BLOCK_BYTES);
+    // Without vectors the crate's tables are faster than ours.
+    if ours && level != Level::Scalar {
+        kernel::extend(level, data_rows, row_bytes, rows);
+        Ok(())
+    } else {
+        extend_any(data_rows, parity_rows, row_bytes, rows)
+    }
+}
+
+/// [`extend`] for every shape of the code.
+fn extend_any(data_rows: usize, parity_rows: usize, row_bytes: usize, rows: &mut [u8]) -> Result<(), Error> {
     let widest = STRIPE.min(row_bytes);
     let mut encoder = HighRateEncoder::new(data_rows, parity_rows, widest, DefaultEngine::new(), None)?;
     let mut configured = widest;
@@ -93,7 +118,7 @@ mod tests {
         let row_bytes = data[0].len();
         let mut rows = data.concat();
         rows.resize(4 * rows.len(), 0);
-        extend(data.len(), row_bytes, &mut rows).unwrap();
+        extend(data.len(), 3 * data.len(), row_bytes, &mut rows).unwrap();
         rows.chunks_exact(row_bytes).map(<[u8]>::to_vec).collect()
     }
 

@@ -10,8 +10,11 @@ pub(crate) trait Vector: Copy {
     /// Bytes of a vector.
     const BYTES: usize;
 
-    /// A linear map of bytes in the form that [`Self::map`] takes.
+    /// A linear map of bytes as tables keep it.
     type Map: Copy + Send + Sync + 'static;
+
+    /// A linear map in registers, for loops that apply it often.
+    type Ready: Copy;
 
     /// Prepares a map, which must be linear over GF(2).
     fn prepare(map: impl Fn(u8) -> u8) -> Self::Map;
@@ -34,11 +37,27 @@ pub(crate) trait Vector: Copy {
     /// The processor has the level.
     unsafe fn xor(self, other: Self) -> Self;
 
+    /// Takes a map into registers.
+    ///
+    /// # Safety
+    /// The processor has the level.
+    unsafe fn ready(map: &Self::Map) -> Self::Ready;
+
     /// Applies a map to every byte.
     ///
     /// # Safety
     /// The processor has the level.
-    unsafe fn map(self, map: &Self::Map) -> Self;
+    unsafe fn apply(self, map: Self::Ready) -> Self;
+
+    /// Applies a map from a table to every byte.
+    ///
+    /// # Safety
+    /// The processor has the level.
+    #[inline(always)]
+    unsafe fn map(self, map: &Self::Map) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { self.apply(Self::ready(map)) }
+    }
 }
 
 /// Images of the sixteen low nibbles, then of the sixteen high ones.
@@ -60,6 +79,8 @@ impl Vector for Portable {
     const BYTES: usize = 32;
 
     type Map = Nibbles;
+
+    type Ready = Nibbles;
 
     fn prepare(map: impl Fn(u8) -> u8) -> Nibbles {
         nibbles(map)
@@ -83,7 +104,12 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
-    unsafe fn map(self, map: &Nibbles) -> Self {
+    unsafe fn ready(map: &Nibbles) -> Nibbles {
+        *map
+    }
+
+    #[inline(always)]
+    unsafe fn apply(self, map: Nibbles) -> Self {
         Self(self.0.map(|byte| map[usize::from(byte & 15)] ^ map[usize::from(16 + (byte >> 4))]))
     }
 }

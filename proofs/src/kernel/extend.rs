@@ -1,0 +1,283 @@
+//! Leopard's high-rate code of K data rows and 3K parity rows, K a power of two.
+//!
+//! Parity row p is the value at the point p of the polynomial f of degree below 4K that has the data at the points
+//! 4K..5K and is zero at 5K..8K. Let s be the polynomial that vanishes at 0..K: in a Cantor basis it is linear over
+//! GF(2), and takes the points cK..(c + 1)K, the coset c, to the element c. So f is (s + 5)(s + 6)(s + 7) times a
+//! polynomial h of degree below K. At the coset 4 the first three factors are 1, 2 and 3, and at a coset c below 4 they
+//! are, in some order, those of 4, 5, 6 and 7 that are not c + 4. In a Cantor basis 1 * 2 * 3 = 1 and
+//! 4 * 5 * 6 * 7 = 1. Therefore the data are the values of h, and the parity row p of coset c is h(p) / (c + 4): one
+//! inverse transform of K rows at offset 4K, and three transforms of K rows at 0, K and 2K.
+
+use super::{
+    Level,
+    tower::{Block, Halves},
+    transform::{Rows, Span, enter, forward, inverse, leave},
+    vector::Portable,
+};
+use crate::shape::BLOCK_BYTES;
+use std::cell::RefCell;
+
+/// The fewest data rows that the kernels take: two layers for the rows' way in and out, and some between.
+pub(crate) const MIN_ROWS: usize = 16;
+
+/// The most data rows: the code needs 8K points.
+pub(crate) const MAX_ROWS: usize = 8192;
+
+/// Rows of a shelf: what the bottom six layers of a transform stay within.
+const SHELF: usize = 64;
+
+/// Bytes of working space that a strip of columns may take, twice.
+const STRIP_SPACE: usize = 256 << 10;
+
+/// Bytes across all shelves that the upper layers work on at a time.
+const ACROSS: usize = 16 << 10;
+
+/// Columns `from..to` of rows in one piece of memory.
+#[derive(Clone, Copy)]
+struct Columns {
+    rows: Rows,
+    data_rows: usize,
+    from: usize,
+    to: usize,
+}
+
+/// A line of the cache.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line([u8; BLOCK_BYTES]);
+
+thread_local! {
+    /// Working space, kept for the next call.
+    static SPACE: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The widest strip of columns that is worked on at a time.
+fn strip(data_rows: usize) -> usize {
+    (STRIP_SPACE / data_rows).clamp(BLOCK_BYTES, 512)
+}
+
+/// Bytes of a plane: K rows of a strip, with a gap after each shelf, so that rows of different shelves do not fall on
+/// the same lines of the cache.
+fn plane_bytes(data_rows: usize, width: usize) -> usize {
+    data_rows * width + data_rows.div_ceil(SHELF) * BLOCK_BYTES
+}
+
+/// Fills the parity rows of `rows`, 4K rows of `row_bytes` of which the first K are given.
+///
+/// # Panics
+/// K is no power of two in [`MIN_ROWS`]..=[`MAX_ROWS`], `row_bytes` no positive multiple of 64, `rows` not 4K rows, or
+/// the level not this processor's.
+pub(crate) fn extend(level: Level, data_rows: usize, row_bytes: usize, rows: &mut [u8]) {
+    assert!(level.is_available(), "level of this processor");
+    assert!(data_rows.is_power_of_two() && (MIN_ROWS..=MAX_ROWS).contains(&data_rows), "rows of the code");
+    assert!(row_bytes > 0 && row_bytes.is_multiple_of(BLOCK_BYTES), "rows of blocks");
+    assert_eq!(rows.len(), 4 * data_rows * row_bytes, "rows of the shape");
+    let rows = Rows { start: rows.as_mut_ptr(), stride: row_bytes };
+    let columns = Columns { rows, data_rows, from: 0, to: row_bytes };
+    // SAFETY: the level is available; the columns are all within rows that nobody else has.
+    unsafe { extend_columns(level, columns) }
+}
+
+/// Fills some columns of the parity rows.
+///
+/// # Safety
+/// The processor has the level; nobody else works on these columns of the parity rows, or writes those of the data rows.
+unsafe fn extend_columns(level: Level, columns: Columns) {
+    let widest = strip(columns.data_rows).min(columns.to - columns.from);
+    let plane = plane_bytes(columns.data_rows, widest);
+    SPACE.with_borrow_mut(|space| {
+        if space.len() * BLOCK_BYTES < 2 * plane {
+            space.resize(2 * plane / BLOCK_BYTES, Line([0; BLOCK_BYTES]));
+        }
+        let first = space.as_mut_ptr().cast::<u8>();
+        for start in (columns.from..columns.to).step_by(widest) {
+            let width = widest.min(columns.to - start);
+            // SAFETY: the space has room for two planes of the widest strip; the rest is the caller's promise.
+            unsafe {
+                let strip = Strip {
+                    rows: columns.rows.skip_bytes(start),
+                    data_rows: columns.data_rows,
+                    width,
+                    planes: [first, first.add(plane)],
+                };
+                match level {
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Gfni => extend_gfni(strip),
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx2 => extend_avx2(strip),
+                    _ => extend_strip::<Halves<Portable>>(strip),
+                }
+            }
+        }
+    });
+}
+
+/// A strip of columns, and two planes to work in.
+#[derive(Clone, Copy)]
+struct Strip {
+    rows: Rows,
+    data_rows: usize,
+    width: usize,
+    planes: [*mut u8; 2],
+}
+
+/// # Safety
+/// As [`extend_strip`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn extend_avx2(strip: Strip) {
+    // SAFETY: the caller's promises.
+    unsafe { extend_strip::<Halves<super::x86::Avx2>>(strip) }
+}
+
+/// # Safety
+/// As [`extend_strip`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,gfni")]
+unsafe fn extend_gfni(strip: Strip) {
+    // SAFETY: the caller's promises.
+    unsafe { extend_strip::<super::x86::Gfni>(strip) }
+}
+
+/// 1 / (4 + c) for the cosets c of the parity rows.
+const SCALES: [u8; 3] = [12, 15, 10];
+
+/// Fills one strip of the parity rows.
+///
+/// # Safety
+/// The processor has the level of `B`; the strip's columns are inside of the 4K rows; nobody else works on them in the
+/// parity rows, or writes them in the data rows; each plane has room for [`plane_bytes`].
+#[inline(always)]
+unsafe fn extend_strip<B: Block>(strip: Strip) {
+    let Strip { rows, data_rows, width, planes } = strip;
+    let shelf_rows = data_rows.min(SHELF);
+    let shelves = data_rows / shelf_rows;
+    let shelf_bytes = SHELF * width + BLOCK_BYTES;
+    let across = (ACROSS / shelves).next_multiple_of(BLOCK_BYTES).clamp(BLOCK_BYTES, SHELF * width);
+    let shelf =
+        |plane: *mut u8, index: usize| Rows { start: plane.wrapping_add(index * shelf_bytes), stride: width };
+    let within = |offset: usize| Span { rows: shelf_rows, width, offset };
+    // SAFETY: shelves are within their planes, and rows within the caller's.
+    unsafe {
+        for index in 0..shelves {
+            let span = within(4 * data_rows + index * SHELF);
+            let into = shelf(planes[0], index);
+            enter::<B>(span, rows.skip_rows(index * SHELF), into);
+            inverse::<B>(span, 2, into);
+        }
+        for (coset, scale) in SCALES.into_iter().enumerate() {
+            let parity = rows.skip_rows((1 + coset) * data_rows);
+            if shelves > 1 {
+                for at in (0..SHELF * width).step_by(across) {
+                    let span = |coset: usize| Span {
+                        rows: shelves,
+                        width: across.min(SHELF * width - at),
+                        offset: coset * shelves,
+                    };
+                    let [from, into] = planes.map(|plane| Rows { start: plane.add(at), stride: shelf_bytes });
+                    if coset == 0 {
+                        inverse::<B>(span(4), 0, from);
+                    }
+                    forward::<B, true>(span(coset), 0, from, into, scale);
+                }
+            }
+            for index in 0..shelves {
+                let span = within(coset * data_rows + index * SHELF);
+                let into = shelf(planes[1], index);
+                if shelves > 1 {
+                    forward::<B, false>(span, 2, into, into, 1);
+                } else {
+                    forward::<B, true>(span, 2, shelf(planes[0], 0), into, scale);
+                }
+                leave::<B>(span, into, parity.skip_rows(index * SHELF));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{field, twin::Field};
+    use proptest::{collection::vec, prelude::*};
+    use reed_solomon_simd::{
+        engine::DefaultEngine,
+        rate::{HighRateEncoder, RateEncoder},
+    };
+
+    /// The parity rows by the crate.
+    fn parity(data: &[u8], data_rows: usize) -> Vec<u8> {
+        let row_bytes = data.len() / data_rows;
+        let engine = DefaultEngine::new();
+        let mut encoder = HighRateEncoder::new(data_rows, 3 * data_rows, row_bytes, engine, None).unwrap();
+        for row in data.chunks_exact(row_bytes) {
+            encoder.add_original_shard(row).unwrap();
+        }
+        encoder.encode().unwrap().recovery_iter().collect::<Vec<_>>().concat()
+    }
+
+    /// All rows by the kernel, in memory that is aligned to nothing.
+    fn extended(level: Level, data: &[u8], data_rows: usize, shift: usize) -> Vec<u8> {
+        let mut memory = vec![0xA5; shift + 4 * data.len()];
+        memory[shift..shift + data.len()].copy_from_slice(data);
+        extend(level, data_rows, data.len() / data_rows, &mut memory[shift..]);
+        memory.split_off(shift)
+    }
+
+    /// Bytes without a pattern.
+    fn noise(length: usize, seed: u8) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn scales_are_the_inverses_of_four_and_on() {
+        for (coset, scale) in SCALES.into_iter().enumerate() {
+            assert_eq!(field::mul(4 + u16::try_from(coset).unwrap(), u16::from(scale)), 1);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn every_level_gives_the_parity_of_the_crate(
+            (data_rows, data) in (4_u32..10, 1_usize..20).prop_flat_map(|(log, blocks)| {
+                let row_bytes = 64 * if log > 7 { 1 + blocks % 3 } else { blocks };
+                (Just(1 << log), vec(any::<u8>(), row_bytes << log))
+            }),
+            shift in 0_usize..64,
+        ) {
+            let want = [data.clone(), parity(&data, data_rows)].concat();
+            for level in Level::available() {
+                prop_assert!(extended(*level, &data, data_rows, shift) == want, "{:?}", level);
+            }
+        }
+    }
+
+    #[test]
+    fn every_level_gives_the_parity_of_the_twin() {
+        let data = noise(16 * 128, 0);
+        let rows: Vec<_> = data.chunks_exact(128).map(<[u8]>::to_vec).collect();
+        let want = Field::new().extend(&rows).concat();
+        for level in Level::available() {
+            assert!(extended(*level, &data, 16, 1) == want, "{level:?}");
+        }
+    }
+
+    #[test]
+    fn many_rows_are_those_of_the_crate() {
+        for (data_rows, row_bytes) in [(1024, 1024), (2048, 320), (4096, 64), (4096, 704), (8192, 192)] {
+            let data = noise(data_rows * row_bytes, 1);
+            let want = parity(&data, data_rows);
+            for level in Level::available() {
+                if *level == Level::Scalar && row_bytes > 192 {
+                    continue;
+                }
+                let rows = extended(*level, &data, data_rows, 0);
+                assert!(rows[data.len()..] == want, "{level:?}, {data_rows} rows of {row_bytes} bytes");
+            }
+        }
+    }
+}
