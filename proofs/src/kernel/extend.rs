@@ -44,7 +44,7 @@ struct Columns {
 /// A line of the cache.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Line([u8; BLOCK_BYTES]);
+struct Line(#[allow(dead_code, reason = "reached through pointers")] [u8; BLOCK_BYTES]);
 
 thread_local! {
     /// Working space, kept for the next call.
