@@ -15,6 +15,7 @@ pub mod hash;
 pub mod header;
 pub mod ids;
 mod kernel;
+pub mod kzg;
 pub mod log;
 pub mod merkle;
 pub mod placement;
