@@ -58,6 +58,12 @@ impl Level {
         *BEST
     }
 
+    /// The level to use, where it is not the highest of this processor because [`LEVEL_VARIABLE`] says so.
+    pub(crate) fn held() -> Option<Self> {
+        let best = Self::best();
+        (Self::available().last() != Some(&best)).then_some(best)
+    }
+
     /// The highest level of this processor that is no higher than the one with this name, if a level has it.
     fn up_to(name: Option<&str>) -> Self {
         let highest = Self::available().last().copied().unwrap_or(Self::Scalar);

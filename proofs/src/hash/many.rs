@@ -5,7 +5,7 @@
 //! takes as long as one of eight or sixteen. Here chunk j of up to [`GROUP`] inputs is hashed together, then the
 //! parents of all of them, level by level. The constants are those of the BLAKE3 paper, section 2.
 
-use crate::B256;
+use crate::{B256, kernel::Level};
 use blake3::{IncrementCounter, platform::Platform};
 use rayon::prelude::*;
 
@@ -44,6 +44,17 @@ pub(super) fn by_groups<T: Sync>(
         groups.for_each(|(hashes, inputs)| hash(inputs, hashes));
     }
     hashes
+}
+
+/// The instructions that the crate finds, or as few as the codec is held to.
+fn platform() -> Platform {
+    let held = Level::held().and_then(|level| match level {
+        Level::Scalar => Some(Platform::portable()),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => Platform::avx2(),
+        _ => None,
+    });
+    held.unwrap_or_else(Platform::detect)
 }
 
 /// BLAKE3 under one key.
@@ -88,7 +99,7 @@ const HASH_CHUNKS: [HashChunks; 16] = [
 impl Keyed {
     /// The key of a use, by the name of the use.
     pub(super) fn derive(context: &str) -> Self {
-        Self::new(blake3::derive_key(context, &[]), Platform::detect())
+        Self::new(blake3::derive_key(context, &[]), platform())
     }
 
     fn new(key: [u8; 32], platform: Platform) -> Self {
