@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod extend;
+mod plane;
 mod tower;
 mod transform;
 pub(crate) mod vector;

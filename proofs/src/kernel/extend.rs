@@ -10,12 +10,12 @@
 
 use super::{
     Level,
+    plane::{Plane, each_strip},
     tower::{Block, Halves},
-    transform::{Rows, Span, enter, forward, inverse, leave},
+    transform::{Rows, enter, forward, inverse, leave},
     vector::Portable,
 };
 use crate::shape::BLOCK_BYTES;
-use std::cell::RefCell;
 
 /// The fewest data rows that the kernels take: two layers for the rows' way in and out, and some between.
 pub(crate) const MIN_ROWS: usize = 16;
@@ -23,44 +23,8 @@ pub(crate) const MIN_ROWS: usize = 16;
 /// The most data rows: the code needs 8K points.
 pub(crate) const MAX_ROWS: usize = 8192;
 
-/// Rows of a shelf: what the bottom six layers of a transform stay within.
-const SHELF: usize = 64;
-
-/// Bytes of working space that a strip of columns may take, twice.
-const STRIP_SPACE: usize = 256 << 10;
-
-/// Bytes across all shelves that the upper layers work on at a time.
-const ACROSS: usize = 16 << 10;
-
-/// Columns `from..to` of rows in one piece of memory.
-#[derive(Clone, Copy)]
-struct Columns {
-    rows: Rows,
-    data_rows: usize,
-    from: usize,
-    to: usize,
-}
-
-/// A line of the cache.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-struct Line(#[allow(dead_code, reason = "reached through pointers")] [u8; BLOCK_BYTES]);
-
-thread_local! {
-    /// Working space, kept for the next call.
-    static SPACE: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
-}
-
-/// The widest strip of columns that is worked on at a time.
-fn strip(data_rows: usize) -> usize {
-    (STRIP_SPACE / data_rows).clamp(BLOCK_BYTES, 512)
-}
-
-/// Bytes of a plane: K rows of a strip, with a gap after each shelf, so that rows of different shelves do not fall on
-/// the same lines of the cache.
-fn plane_bytes(data_rows: usize, width: usize) -> usize {
-    data_rows * width + data_rows.div_ceil(SHELF) * BLOCK_BYTES
-}
+/// 1 / (4 + c) for the cosets c of the parity rows.
+const SCALES: [u8; 3] = [12, 15, 10];
 
 /// Fills the parity rows of `rows`, 4K rows of `row_bytes` of which the first K are given.
 ///
@@ -73,52 +37,28 @@ pub(crate) fn extend(level: Level, data_rows: usize, row_bytes: usize, rows: &mu
     assert!(row_bytes > 0 && row_bytes.is_multiple_of(BLOCK_BYTES), "rows of blocks");
     assert_eq!(rows.len(), 4 * data_rows * row_bytes, "rows of the shape");
     let rows = Rows { start: rows.as_mut_ptr(), stride: row_bytes };
-    let columns = Columns { rows, data_rows, from: 0, to: row_bytes };
-    // SAFETY: the level is available; the columns are all within rows that nobody else has.
-    unsafe { extend_columns(level, columns) }
-}
-
-/// Fills some columns of the parity rows.
-///
-/// # Safety
-/// The processor has the level; nobody else works on these columns of the parity rows, or writes those of the data rows.
-unsafe fn extend_columns(level: Level, columns: Columns) {
-    let widest = strip(columns.data_rows).min(columns.to - columns.from);
-    let plane = plane_bytes(columns.data_rows, widest);
-    SPACE.with_borrow_mut(|space| {
-        if space.len() * BLOCK_BYTES < 2 * plane {
-            space.resize(2 * plane / BLOCK_BYTES, Line([0; BLOCK_BYTES]));
-        }
-        let first = space.as_mut_ptr().cast::<u8>();
-        for start in (columns.from..columns.to).step_by(widest) {
-            let width = widest.min(columns.to - start);
-            // SAFETY: the space has room for two planes of the widest strip; the rest is the caller's promise.
-            unsafe {
-                let strip = Strip {
-                    rows: columns.rows.skip_bytes(start),
-                    data_rows: columns.data_rows,
-                    width,
-                    planes: [first, first.add(plane)],
-                };
-                match level {
-                    #[cfg(target_arch = "x86_64")]
-                    Level::Gfni => extend_gfni(strip),
-                    #[cfg(target_arch = "x86_64")]
-                    Level::Avx2 => extend_avx2(strip),
-                    _ => extend_strip::<Halves<Portable>>(strip),
-                }
+    each_strip(data_rows, row_bytes, |at, planes| {
+        // SAFETY: the level is available. Strips are disjoint columns of rows that only this call has, so that nobody
+        // else works on this strip's bytes, on whichever thread.
+        unsafe {
+            let strip = Strip { rows: rows.skip_bytes(at), data_rows, planes };
+            match level {
+                #[cfg(target_arch = "x86_64")]
+                Level::Gfni => extend_gfni(strip),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2 => extend_avx2(strip),
+                _ => extend_strip::<Halves<Portable>>(strip),
             }
         }
     });
 }
 
-/// A strip of columns, and two planes to work in.
+/// A strip of columns of 4K rows, and two planes of its width to work in.
 #[derive(Clone, Copy)]
 struct Strip {
     rows: Rows,
     data_rows: usize,
-    width: usize,
-    planes: [*mut u8; 2],
+    planes: [Plane; 2],
 }
 
 /// # Safety
@@ -139,57 +79,42 @@ unsafe fn extend_gfni(strip: Strip) {
     unsafe { extend_strip::<super::x86::Gfni>(strip) }
 }
 
-/// 1 / (4 + c) for the cosets c of the parity rows.
-const SCALES: [u8; 3] = [12, 15, 10];
-
 /// Fills one strip of the parity rows.
 ///
 /// # Safety
-/// The processor has the level of `B`; the strip's columns are inside of the 4K rows; nobody else works on them in the
-/// parity rows, or writes them in the data rows; each plane has room for [`plane_bytes`].
+/// The processor has the level of `B`. The planes are of K rows and nobody else's; the strip of the width of the planes
+/// is inside of the 4K rows, and nobody else works on it.
 #[inline(always)]
 unsafe fn extend_strip<B: Block>(strip: Strip) {
-    let Strip { rows, data_rows, width, planes } = strip;
-    let shelf_rows = data_rows.min(SHELF);
-    let shelves = data_rows / shelf_rows;
-    let shelf_bytes = SHELF * width + BLOCK_BYTES;
-    let across = (ACROSS / shelves).next_multiple_of(BLOCK_BYTES).clamp(BLOCK_BYTES, SHELF * width);
-    let shelf =
-        |plane: *mut u8, index: usize| Rows { start: plane.wrapping_add(index * shelf_bytes), stride: width };
-    let within = |offset: usize| Span { rows: shelf_rows, width, offset };
-    // SAFETY: shelves are within their planes, and rows within the caller's.
+    let Strip { rows, data_rows, planes: [coefficients, values] } = strip;
+    let shelves = coefficients.shelves();
+    // SAFETY: the caller's promises.
     unsafe {
         for index in 0..shelves {
-            let span = within(4 * data_rows + index * SHELF);
-            let into = shelf(planes[0], index);
-            enter::<B>(span, rows.skip_rows(index * SHELF), into);
-            inverse::<B>(span, 2, into);
+            let (span, shelf) = (coefficients.within(4 * data_rows, index), coefficients.shelf(index));
+            enter::<B>(span, rows.skip_rows(span.offset - 4 * data_rows), shelf);
+            inverse::<B>(span, 2, shelf);
+        }
+        if shelves > 1 {
+            for (at, span) in coefficients.across(4 * data_rows) {
+                inverse::<B>(span, 0, coefficients.pieces(at));
+            }
         }
         for (coset, scale) in SCALES.into_iter().enumerate() {
-            let parity = rows.skip_rows((1 + coset) * data_rows);
+            let offset = coset * data_rows;
             if shelves > 1 {
-                for at in (0..SHELF * width).step_by(across) {
-                    let span = |coset: usize| Span {
-                        rows: shelves,
-                        width: across.min(SHELF * width - at),
-                        offset: coset * shelves,
-                    };
-                    let [from, into] = planes.map(|plane| Rows { start: plane.add(at), stride: shelf_bytes });
-                    if coset == 0 {
-                        inverse::<B>(span(4), 0, from);
-                    }
-                    forward::<B, true>(span(coset), 0, from, into, scale);
+                for (at, span) in values.across(offset) {
+                    forward::<B, true>(span, 0, coefficients.pieces(at), values.pieces(at), scale);
                 }
             }
             for index in 0..shelves {
-                let span = within(coset * data_rows + index * SHELF);
-                let into = shelf(planes[1], index);
+                let (span, shelf) = (values.within(offset, index), values.shelf(index));
                 if shelves > 1 {
-                    forward::<B, false>(span, 2, into, into, 1);
+                    forward::<B, false>(span, 2, shelf, shelf, 1);
                 } else {
-                    forward::<B, true>(span, 2, shelf(planes[0], 0), into, scale);
+                    forward::<B, true>(span, 2, coefficients.shelf(0), shelf, scale);
                 }
-                leave::<B>(span, into, parity.skip_rows(index * SHELF));
+                leave::<B>(span, shelf, rows.skip_rows(data_rows + span.offset));
             }
         }
     }
@@ -263,6 +188,18 @@ mod tests {
         let want = Field::new().extend(&rows).concat();
         for level in Level::available() {
             assert!(extended(*level, &data, 16, 1) == want, "{level:?}");
+        }
+    }
+
+    #[test]
+    fn threads_do_not_show() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        for (data_rows, row_bytes) in [(64, 1024), (256, 256), (1024, 64), (1024, 448)] {
+            let data = noise(data_rows * row_bytes, 2);
+            for level in Level::available() {
+                let shared = pool.install(|| extended(*level, &data, data_rows, 3));
+                assert!(shared == extended(*level, &data, data_rows, 3), "{level:?}");
+            }
         }
     }
 

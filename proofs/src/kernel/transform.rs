@@ -26,6 +26,9 @@ pub(super) struct Rows {
     pub(super) stride: usize,
 }
 
+// SAFETY: a pointer to bytes; whoever reads or writes them promises that nobody else does.
+unsafe impl Sync for Rows {}
+
 impl Rows {
     /// The same rows from `row` on.
     ///
