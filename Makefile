@@ -1,9 +1,14 @@
 # The target folder stays outside the checkout, so that a fresh clone reuses what is compiled (RocksDB: a quarter of an hour).
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/meridian/target
 
+# New inputs and crashes are kept beside what is compiled; see docs/fuzzing.md.
+FUZZ_DIR := $(CARGO_TARGET_DIR)-fuzz
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= $(notdir $(wildcard proofs/fuzz/corpus/*))
+
 CARGO_FLAGS := --release --locked --workspace
 
-.PHONY: help demo test lint bench load deny fixtures
+.PHONY: help demo test lint bench load deny fixtures fuzz
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -33,3 +38,14 @@ load: ## Put-to-certificate and get on a network of its own, with the floor besi
 
 fixtures: ## Rewrite the generated parts of docs and test vectors; look at the difference before committing it
 	REGENERATE=1 cargo test $(CARGO_FLAGS)
+
+fuzz: ## Each fuzz target for FUZZ_SECONDS seconds, 60 by default, with the address sanitizer
+	@cargo +nightly fuzz --version >/dev/null 2>&1 || \
+	{ echo "missing: rustup toolchain install nightly && cargo install --locked cargo-fuzz" >&2; exit 1; }
+	@set -e; for target in $(FUZZ_TARGETS); do \
+		echo "== $$target"; \
+		mkdir -p $(FUZZ_DIR)/corpus/$$target $(FUZZ_DIR)/artifacts/$$target; \
+		cargo +nightly fuzz run --fuzz-dir proofs/fuzz --target-dir $(FUZZ_DIR) --no-cfg-fuzzing $$target \
+			$(FUZZ_DIR)/corpus/$$target proofs/fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=20 \
+			-artifact_prefix=$(FUZZ_DIR)/artifacts/$$target/ -print_final_stats=1; \
+	done
