@@ -5,6 +5,7 @@
 //! pointers, so that column strips of the same rows can be worked on side by side, and the processor's instructions.
 #![allow(unsafe_code)]
 
+pub(crate) mod combine;
 pub(crate) mod extend;
 mod plane;
 mod tower;

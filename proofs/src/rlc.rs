@@ -2,8 +2,9 @@
 
 use crate::{
     B256,
-    field::{Gf128, VALUE_BYTES, fold_bits},
+    field::{Gf128, VALUE_BYTES},
     hash::HashProfile,
+    kernel::{Level, combine::Coefficients},
     rs,
     shape::{BLOCK_BYTES, Shape},
 };
@@ -89,72 +90,22 @@ impl RlcVector {
     }
 }
 
-/// Sums of every subset of four coefficients, by the mask of those in it.
-type Subsets = [u128; 16];
-
 /// Combines rows with the coefficients of one blob.
-///
-/// A combination is linear over GF(2) in each symbol, so it follows from sixteen sums of coefficients, one for each bit
-/// of a symbol (see [`fold_bits`]). A sum takes four symbols at a time from a table.
-pub(crate) struct Combiner {
-    /// For each four symbols of a row, in order.
-    subsets: Vec<Subsets>,
-}
+pub(crate) struct Combiner(Coefficients);
 
 impl Combiner {
     /// Prepares W/2 coefficients.
     pub(crate) fn new(coefficients: &[Gf128]) -> Self {
-        let subsets = |four: &[Gf128; 4]| {
-            let mut sums = [0; 16];
-            for (i, coefficient) in four.iter().enumerate() {
-                let (without, with) = sums[..2 << i].split_at_mut(1 << i);
-                for (with, without) in with.iter_mut().zip(without) {
-                    *with = *without ^ coefficient.to_bits();
-                }
-            }
-            sums
-        };
-        Self { subsets: coefficients.as_chunks().0.iter().map(subsets).collect() }
-    }
-
-    /// The combination of a row of as many blocks as there are coefficients for.
-    pub(crate) fn combine(&self, row: &[u8]) -> Gf128 {
-        let mut sums = [0_u128; 16];
-        let blocks = row.as_chunks::<BLOCK_BYTES>().0.iter().zip(self.subsets.as_chunks::<8>().0);
-        for (block, subsets) in blocks {
-            let (low, high) = block.split_at(BLOCK_BYTES / 2);
-            let (low_sums, high_sums) = sums.split_at_mut(8);
-            for (bytes, sums) in [(low, low_sums), (high, high_sums)] {
-                for (eight, pair) in bytes.as_chunks::<8>().0.iter().zip(subsets.as_chunks::<2>().0) {
-                    let masks = transpose(u64::from_le_bytes(*eight)).to_le_bytes();
-                    for (sum, mask) in sums.iter_mut().zip(masks) {
-                        *sum ^= pair[0][usize::from(mask & 15)] ^ pair[1][usize::from(mask >> 4)];
-                    }
-                }
-            }
-        }
-        fold_bits(&sums)
+        Self(Coefficients::new(Level::best(), coefficients))
     }
 
     /// The combinations of consecutive rows, one for each value of `into`.
+    ///
+    /// # Panics
+    /// The rows are not as many as the values, or not as long as there are coefficients for.
     pub(crate) fn combine_rows(&self, rows: &[u8], into: &mut [Gf128]) {
-        let row_bytes = self.subsets.len() / 8 * BLOCK_BYTES;
-        for (row, value) in rows.chunks_exact(row_bytes).zip(into) {
-            *value = self.combine(row);
-        }
+        self.0.combine(rows, into);
     }
-}
-
-/// Transposes a matrix of 8 by 8 bits: bit i of byte j becomes bit j of byte i.
-fn transpose(matrix: u64) -> u64 {
-    let mut m = matrix;
-    for (shift, mask) in
-        [(7, 0x00AA_00AA_00AA_00AA), (14, 0x0000_CCCC_0000_CCCC), (28, 0x0000_0000_F0F0_F0F0)]
-    {
-        let swapped = (m ^ (m >> shift)) & mask;
-        m ^= swapped ^ (swapped << shift);
-    }
-    m
 }
 
 #[cfg(test)]
@@ -171,24 +122,6 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
-
-        #[test]
-        fn combinations_are_sums_of_products(
-            (row, coefficients) in (1_usize..6).prop_flat_map(|blocks| {
-                (vec(any::<u8>(), 64 * blocks), vec(any::<[u16; 8]>(), 32 * blocks))
-            })
-        ) {
-            let combiner = Combiner::new(&coefficients.iter().copied().map(Gf128).collect::<Vec<_>>());
-            prop_assert_eq!(combiner.combine(&row).0, TWIN.combine(&row, &coefficients));
-        }
-
-        #[test]
-        fn transposing_moves_every_bit(matrix: u64) {
-            let transposed = transpose(matrix);
-            for (i, j) in (0..8).flat_map(|i| (0..8).map(move |j| (i, j))) {
-                prop_assert_eq!(matrix >> (8 * j + i) & 1, transposed >> (8 * i + j) & 1);
-            }
-        }
 
         #[test]
         fn coefficients_are_the_stream_in_order(root: [u8; 32], blocks in 1_u32..40) {

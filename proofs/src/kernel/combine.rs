@@ -1,0 +1,110 @@
+//! Combinations of rows: sums of symbols times coefficients, a value of GF(2^16)^8 for each row.
+
+mod buckets;
+#[cfg(target_arch = "x86_64")]
+mod products;
+#[cfg(target_arch = "x86_64")]
+mod shuffles;
+#[cfg(target_arch = "x86_64")]
+mod transpose;
+
+use super::Level;
+use crate::field::Gf128;
+
+/// Coefficients of the symbols of a row, as a level wants them.
+pub(crate) enum Coefficients {
+    /// As they are.
+    Scalar(Vec<Gf128>),
+    /// As they are: the kernel for many rows lays them out again for each 64 rows, at little cost.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Vec<Gf128>),
+    /// Limb by limb beside the symbols.
+    #[cfg(target_arch = "x86_64")]
+    Gfni(products::Coefficients),
+}
+
+impl Coefficients {
+    /// Prepares one coefficient for each symbol.
+    ///
+    /// # Panics
+    /// The processor has not the level.
+    pub(crate) fn new(level: Level, coefficients: &[Gf128]) -> Self {
+        assert!(level.is_available());
+        match level {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the processor has the level.
+            Level::Gfni => Self::Gfni(unsafe { products::Coefficients::new(coefficients) }),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => Self::Avx2(coefficients.to_vec()),
+            _ => Self::Scalar(coefficients.to_vec()),
+        }
+    }
+
+    /// The combinations of consecutive rows of whole blocks, one for each value of `into`.
+    ///
+    /// # Panics
+    /// The rows are not as many as the values, or not as long as there are coefficients for.
+    pub(crate) fn combine(&self, rows: &[u8], into: &mut [Gf128]) {
+        match self {
+            Self::Scalar(coefficients) => buckets::combine(coefficients, rows, into),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the coefficients were prepared for a level that the processor has.
+            Self::Avx2(coefficients) => unsafe { shuffles::combine(coefficients, rows, into) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Self::Gfni(coefficients) => unsafe { coefficients.combine(rows, into) },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::twin::Field;
+    use proptest::{collection::vec, prelude::*};
+    use std::sync::LazyLock;
+
+    static TWIN: LazyLock<Field> = LazyLock::new(Field::new);
+
+    /// The combinations at a level, of rows that begin at any address.
+    fn combinations(level: Level, coefficients: &[[u16; 8]], offset: usize, rows: &[u8]) -> Vec<[u16; 8]> {
+        let coefficients: Vec<_> = coefficients.iter().copied().map(Gf128).collect();
+        let shifted = [vec![0; offset].as_slice(), rows].concat();
+        let mut values = vec![Gf128([0xABCD; 8]); rows.len() / 2 / coefficients.len()];
+        Coefficients::new(level, &coefficients).combine(&shifted[offset..], &mut values);
+        values.iter().map(|value| value.0).collect()
+    }
+
+    fn twins(coefficients: &[[u16; 8]], rows: &[u8]) -> Vec<[u16; 8]> {
+        rows.chunks_exact(2 * coefficients.len()).map(|row| TWIN.combine(row, coefficients)).collect()
+    }
+
+    /// Bytes or limbs of which some are zero.
+    fn often_zero<T: Arbitrary + Clone + Default>() -> impl Strategy<Value = T> {
+        prop_oneof![4 => any::<T>(), 1 => Just(T::default())]
+    }
+
+    fn blocks_and_rows(
+        blocks: impl Strategy<Value = usize>,
+        rows: impl Strategy<Value = usize>,
+    ) -> impl Strategy<Value = (Vec<[u16; 8]>, Vec<u8>)> {
+        (blocks, rows).prop_flat_map(|(blocks, rows)| {
+            let coefficient = [(); 8].map(|()| often_zero::<u16>());
+            (vec(coefficient, 32 * blocks), vec(often_zero::<u8>(), 64 * blocks * rows))
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn levels_agree_with_the_twin(
+            (coefficients, rows) in blocks_and_rows(1_usize..7, 0_usize..70), offset in 0_usize..64
+        ) {
+            let want = twins(&coefficients, &rows);
+            for level in Level::available() {
+                prop_assert_eq!(&combinations(*level, &coefficients, offset, &rows), &want, "{:?}", level);
+            }
+        }
+    }
+}
