@@ -8,6 +8,7 @@
 pub(crate) mod combine;
 pub(crate) mod extend;
 mod plane;
+pub(crate) mod recover;
 mod tower;
 mod transform;
 pub(crate) mod vector;

@@ -4,14 +4,17 @@
 //! stripes either way, so that the code's working space stays in the cache and small beside the rows.
 
 use crate::{
-    kernel::{Level, extend as kernel},
+    kernel::{self, Level},
     shape::{BLOCK_BYTES, Shape},
 };
+use plan::plan;
 use reed_solomon_simd::{
     Error,
     engine::DefaultEngine,
     rate::{HighRateDecoder, HighRateEncoder, RateDecoder, RateEncoder},
 };
+
+mod plan;
 
 /// Widest column stripe in bytes: half a KiB measures best for encoding and recovery alike.
 const STRIPE: usize = 512;
@@ -28,19 +31,20 @@ pub(crate) fn extend(
     row_bytes: usize,
     rows: &mut [u8],
 ) -> Result<(), Error> {
-    let level = Level::best();
-    let ours = parity_rows == 3 * data_rows
-        && data_rows.is_power_of_two()
-        && (kernel::MIN_ROWS..=kernel::MAX_ROWS).contains(&data_rows)
+    if let Some(level) = level(data_rows, parity_rows, row_bytes) {
+        kernel::extend::extend(level, data_rows, row_bytes, rows);
+        return Ok(());
+    }
+    extend_any(data_rows, parity_rows, row_bytes, rows)
+}
+
+/// The level of the kernels for a shape, if they take it and are faster than the crate, which they are with vectors.
+fn level(data_rows: usize, parity_rows: usize, row_bytes: usize) -> Option<Level> {
+    let ours = kernel::extend::takes(data_rows)
+        && parity_rows == 3 * data_rows
         && row_bytes > 0
         && row_bytes.is_multiple_of(BLOCK_BYTES);
-    // Without vectors the crate's tables are faster than ours.
-    if ours && level != Level::Scalar {
-        kernel::extend(level, data_rows, row_bytes, rows);
-        Ok(())
-    } else {
-        extend_any(data_rows, parity_rows, row_bytes, rows)
-    }
+    Some(Level::best()).filter(|level| ours && *level != Level::Scalar)
 }
 
 /// [`extend`] for every shape of the code.
@@ -74,10 +78,23 @@ pub(crate) fn recover(shape: &Shape, rows: &[Option<&[u8]>]) -> Result<Vec<u8>, 
             into.copy_from_slice(row);
         }
     }
-    let missing = rows.iter().take(k).filter(|row| row.is_none()).count();
-    if missing == 0 {
+    if rows.iter().take(k).all(Option::is_some) {
         return Ok(data);
     }
+    if let Some(level) = level(k, n, w)
+        && let Some(task) = plan(rows)
+    {
+        kernel::recover::recover(level, &task, w, &mut data);
+    } else {
+        recover_any(shape, rows, &mut data)?;
+    }
+    Ok(data)
+}
+
+/// Fills the missing data rows for every shape of the code and any K or more rows.
+fn recover_any(shape: &Shape, rows: &[Option<&[u8]>], data: &mut [u8]) -> Result<(), Error> {
+    let (k, n, w) = (shape.data_rows(), shape.parity_rows(), shape.row_bytes());
+    let missing = rows.iter().take(k).filter(|row| row.is_none()).count();
     let parity: Vec<(usize, &[u8])> =
         rows.iter().skip(k).enumerate().filter_map(|(i, row)| Some((i, (*row)?))).take(missing).collect();
 
@@ -102,7 +119,7 @@ pub(crate) fn recover(shape: &Shape, rows: &[Option<&[u8]>]) -> Result<Vec<u8>, 
             data[index * w + start..index * w + start + length].copy_from_slice(part);
         }
     }
-    Ok(data)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -18,10 +18,15 @@ use super::{
 use crate::shape::BLOCK_BYTES;
 
 /// The fewest data rows that the kernels take: two layers for the rows' way in and out, and some between.
-pub(crate) const MIN_ROWS: usize = 16;
+const MIN_ROWS: usize = 16;
 
 /// The most data rows: the code needs 8K points.
-pub(crate) const MAX_ROWS: usize = 8192;
+const MAX_ROWS: usize = 8192;
+
+/// Whether the kernels take this many data rows.
+pub(crate) fn takes(data_rows: usize) -> bool {
+    data_rows.is_power_of_two() && (MIN_ROWS..=MAX_ROWS).contains(&data_rows)
+}
 
 /// 1 / (4 + c) for the cosets c of the parity rows.
 const SCALES: [u8; 3] = [12, 15, 10];
@@ -29,11 +34,11 @@ const SCALES: [u8; 3] = [12, 15, 10];
 /// Fills the parity rows of `rows`, 4K rows of `row_bytes` of which the first K are given.
 ///
 /// # Panics
-/// K is no power of two in [`MIN_ROWS`]..=[`MAX_ROWS`], `row_bytes` no positive multiple of 64, `rows` not 4K rows, or
+/// The kernel does not take K, `row_bytes` is no positive multiple of 64, `rows` not 4K rows, or
 /// the level not this processor's.
 pub(crate) fn extend(level: Level, data_rows: usize, row_bytes: usize, rows: &mut [u8]) {
     assert!(level.is_available(), "level of this processor");
-    assert!(data_rows.is_power_of_two() && (MIN_ROWS..=MAX_ROWS).contains(&data_rows), "rows of the code");
+    assert!(takes(data_rows), "rows of the code");
     assert!(row_bytes > 0 && row_bytes.is_multiple_of(BLOCK_BYTES), "rows of blocks");
     assert_eq!(rows.len(), 4 * data_rows * row_bytes, "rows of the shape");
     let rows = Rows { start: rows.as_mut_ptr(), stride: row_bytes };

@@ -63,6 +63,18 @@ impl Plane {
         Rows { start: self.start.wrapping_add(index * self.stride()), stride: self.width }
     }
 
+    /// A row.
+    #[inline(always)]
+    pub(super) fn row(&self, row: usize) -> *mut u8 {
+        self.start.wrapping_add(row / SHELF * self.stride() + row % SHELF * self.width)
+    }
+
+    /// Bytes of a row.
+    #[inline(always)]
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
     /// What a transform within a shelf is of, where the first row of the plane is at the point `offset`.
     #[inline(always)]
     pub(super) fn within(&self, offset: usize, index: usize) -> Span {

@@ -46,7 +46,7 @@ fn high(element: u16) -> u8 {
 }
 
 /// The product of two elements of GF(256).
-fn product(a: u8, b: u8) -> u8 {
+pub(super) fn product(a: u8, b: u8) -> u8 {
     low(field::mul(u16::from(a), u16::from(b)))
 }
 
