@@ -7,20 +7,23 @@
 #[path = "../fuzz/src/lib.rs"]
 mod fuzz;
 
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::{collections::BTreeSet, fs, path::PathBuf, sync::LazyLock};
 
-fn corpus(target: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
-}
+static CORPUS: LazyLock<PathBuf> = LazyLock::new(|| {
+    let corpus = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    if std::env::var_os("REGENERATE").is_some() {
+        for (target, name, bytes) in fuzz::seeds() {
+            fs::create_dir_all(corpus.join(target)).unwrap();
+            fs::write(corpus.join(target).join(format!("honest-{name}")), bytes).unwrap();
+        }
+    }
+    corpus
+});
 
 #[test]
 fn honest_inputs_are_in_the_corpus() {
     for (target, name, bytes) in fuzz::seeds() {
-        let path = corpus(target).join(format!("honest-{name}"));
-        if std::env::var_os("REGENERATE").is_some() {
-            fs::create_dir_all(corpus(target)).unwrap();
-            fs::write(&path, &bytes).unwrap();
-        }
+        let path = CORPUS.join(target).join(format!("honest-{name}"));
         let have = fs::read(&path).unwrap_or_default();
         assert!(have == bytes, "{} drifted: run with REGENERATE=1", path.display());
     }
@@ -29,7 +32,7 @@ fn honest_inputs_are_in_the_corpus() {
 #[test]
 fn every_saved_input_passes() {
     for (target, body) in fuzz::TARGETS {
-        for entry in fs::read_dir(corpus(target)).unwrap() {
+        for entry in fs::read_dir(CORPUS.join(target)).unwrap() {
             let path = entry.unwrap().path();
             println!("{}", path.display());
             body(&fs::read(path).unwrap());
@@ -46,6 +49,7 @@ fn targets_programs_and_corpus_agree() {
         names.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
     };
     let targets = fuzz::TARGETS.map(|(name, _)| name.to_owned()).into();
+    assert!(CORPUS.is_dir());
     assert_eq!(names("corpus"), targets);
     assert_eq!(names("fuzz_targets"), targets);
 }

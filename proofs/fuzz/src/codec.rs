@@ -19,19 +19,13 @@ use reed_solomon_simd::{
 const MOST_BYTES: usize = 256 << 10;
 
 /// Logarithm of K u8, blocks of a row u8, where the buffers begin u8, window start u16, rows to skip u8, then what the
-/// data rows begin with, over and over.
+/// data rows begin with; noise follows.
 pub fn codec(data: &[u8]) {
     let mut input = Input(data);
     let shape = shape(input.byte(), input.byte());
     let (offset, start, skip) = (usize::from(input.byte()) % BLOCK_BYTES, input.u16(), input.byte());
-    let mut data = match input.0 {
-        [] => noise(u64::from(start), shape.data_bytes()),
-        pattern => pattern.iter().copied().cycle().take(shape.data_bytes()).collect(),
-    };
-    // A pattern over and over would give equal rows; a run of zeros stays one.
-    for (byte, place) in data.iter_mut().zip(0_usize..) {
-        *byte = byte.wrapping_mul(place.to_le_bytes()[0] | 1);
-    }
+    let data = &input.0[..input.0.len().min(shape.data_bytes())];
+    let data = [data, &noise(u64::from(start), shape.data_bytes() - data.len())].concat();
 
     let mut rows = vec![0; offset + shape.total_bytes()];
     rows[offset..][..data.len()].copy_from_slice(&data);
@@ -60,7 +54,8 @@ pub fn codec(data: &[u8]) {
 
 /// The shape for two bytes: K of 1 to 2048.
 fn shape(log: u8, blocks: u8) -> Shape {
-    let data_rows = 1 << (log % 12);
+    // The largest take longest, so hardly any byte chooses them.
+    let data_rows = 1 << if log < 252 { log % 9 } else { log - 244 };
     let most = (MOST_BYTES / (4 * BLOCK_BYTES * data_rows)).max(1);
     let blocks = 1 + usize::from(blocks) % most;
     let [data_rows, row_bytes] =
@@ -116,18 +111,25 @@ pub fn parity(shape: &Shape, data: &[u8]) -> Vec<u8> {
     for row in data.chunks(row_bytes) {
         encoder.add_original_shard(row).unwrap();
     }
-    encoder.encode().unwrap().recovery_iter().flatten().copied().collect()
+    encoder.encode().unwrap().recovery_iter().collect::<Vec<_>>().concat()
 }
 
-/// Sum over symbols of symbol times coefficient, limb by limb.
+/// Sum over symbols of symbol times coefficient, limb by limb: the coefficients at the symbols that have a bit, times
+/// the element of that bit.
 pub fn combine(row: &[u8], coefficients: &[Gf128]) -> Gf128 {
-    let mut sum = [0; 8];
+    let mut sums = [0; 16];
     for (s, coefficient) in coefficients.iter().enumerate() {
         let block = 64 * (s / 32);
         let symbol = u16::from_le_bytes([row[block + s % 32], row[block + 32 + s % 32]]);
-        for (sum, limb) in sum.iter_mut().zip(coefficient.0) {
-            *sum ^= mul(symbol, limb);
+        for (bit, sum) in sums.iter_mut().enumerate() {
+            *sum ^= coefficient.to_bits() * u128::from(symbol >> bit & 1);
         }
     }
-    Gf128(sum)
+    let mut folded = [0; 8];
+    for (bit, sum) in sums.into_iter().enumerate() {
+        for (folded, limb) in folded.iter_mut().zip(Gf128::from_bits(sum).0) {
+            *folded ^= mul(1 << bit, limb);
+        }
+    }
+    Gf128(folded)
 }

@@ -56,14 +56,15 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     add("forged", "padding".into(), &[&[15, 0, 1, 1, 2]]);
     // Every K, with rows of one block and of several.
     for log in 0..12 {
+        let byte = if log < 9 { log } else { 244 + log };
         for (blocks, offset, start, skip) in
             [(0, 0, 1 << log, 0), (2, 1, 3_u16 << log, 0), (255, 32, 7, 1 + log % 2)]
         {
-            let start = start.to_be_bytes();
+            let pattern = vec![0; usize::from(skip) * 97];
             add(
                 "codec",
                 format!("{log}-{blocks}"),
-                &[&[log, blocks, offset], &start, &[skip], b"\x01\x02\x03"],
+                &[&[byte, blocks, offset], &start.to_be_bytes(), &[skip], &pattern],
             );
         }
     }
