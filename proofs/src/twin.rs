@@ -2,6 +2,8 @@
 
 use crate::{B256, shape::Shape};
 
+mod vectors;
+
 /// Product of two polynomials over GF(2) modulo 0x1002D.
 fn mul_polynomials(a: u32, b: u32) -> u32 {
     let mut product = 0_u64;
@@ -18,10 +20,18 @@ fn mul_polynomials(a: u32, b: u32) -> u32 {
     u32::try_from(product).unwrap()
 }
 
+/// Nonzero elements.
+const UNITS: u32 = 65_535;
+
 /// The field in its Cantor basis: b(0) = 1, and b(i+1) is the even solution of x^2 + x = b(i).
+///
+/// Multiplies by logarithms to the base of the polynomial x, made from products of polynomials.
 pub(crate) struct Field {
-    to_polynomial: Vec<u32>,
-    from_polynomial: Vec<u16>,
+    /// Polynomial of each element.
+    polynomials: Vec<u32>,
+    /// Powers of x.
+    exp: Vec<u16>,
+    log: Vec<u32>,
 }
 
 impl Field {
@@ -32,56 +42,90 @@ impl Field {
             let next = (0..1 << 16).step_by(2).find(|x| mul_polynomials(*x, *x) ^ x == last).unwrap();
             basis.push(next);
         }
-        let to_polynomial: Vec<u32> = (0..1_u32 << 16)
+        let polynomials: Vec<u32> = (0..1_u32 << 16)
             .map(|x| (0..16).filter(|bit| x >> bit & 1 == 1).fold(0, |sum, bit| sum ^ basis[bit]))
             .collect();
-        let mut from_polynomial = vec![0; 1 << 16];
-        for (x, polynomial) in to_polynomial.iter().enumerate() {
-            from_polynomial[*polynomial as usize] = u16::try_from(x).unwrap();
+        let mut elements = vec![0; 1 << 16];
+        for (x, polynomial) in polynomials.iter().enumerate() {
+            elements[*polynomial as usize] = u16::try_from(x).unwrap();
         }
-        Self { to_polynomial, from_polynomial }
+        let mut power = 1;
+        let mut exp = Vec::new();
+        let mut log = vec![0; 1 << 16];
+        for i in 0..UNITS {
+            exp.push(elements[power as usize]);
+            log[usize::from(elements[power as usize])] = i;
+            power = mul_polynomials(power, 2);
+        }
+        Self { polynomials, exp, log }
+    }
+
+    /// x to a power.
+    fn power(&self, log: u32) -> u16 {
+        self.exp[(log % UNITS) as usize]
     }
 
     pub(crate) fn mul(&self, a: u16, b: u16) -> u16 {
-        let [a, b] = [a, b].map(|x| self.to_polynomial[usize::from(x)]);
-        self.from_polynomial[mul_polynomials(a, b) as usize]
-    }
-
-    /// a^(2^16 - 2).
-    pub(crate) fn inverse(&self, a: u16) -> u16 {
-        let mut inverse = 1;
-        let mut square = a;
-        for _ in 1..16 {
-            square = self.mul(square, square);
-            inverse = self.mul(inverse, square);
+        if a == 0 || b == 0 {
+            return 0;
         }
-        inverse
+        self.power(self.log[usize::from(a)] + self.log[usize::from(b)])
     }
 
-    /// Leopard's high-rate code: the polynomial of degree below 4K through the data at the points 4K.. and zero at the
-    /// points 5K..8K, evaluated at 0..3K. Gives the factor of each data row in each parity row, `[parity][data]`.
-    fn parity_factors(&self, k: u16) -> Vec<Vec<u16>> {
-        let given = || 4 * k..8 * k;
-        let factor = |at: u16, point: u16| {
-            given().filter(|other| *other != point).fold(1, |product, other| {
-                self.mul(product, self.mul(at ^ other, self.inverse(point ^ other)))
-            })
+    /// The inverse, and zero of zero.
+    pub(crate) fn inverse(&self, a: u16) -> u16 {
+        if a == 0 { 0 } else { self.power(UNITS - self.log[usize::from(a)]) }
+    }
+
+    /// Product of many elements, none of them zero.
+    fn product(&self, elements: impl Iterator<Item = u16>) -> u16 {
+        self.power(elements.fold(0, |sum, element| (sum + self.log[usize::from(element)]) % UNITS))
+    }
+
+    /// Leopard's high-rate code: the polynomial of degree below 4K through the data at the points 4K..5K and zero at
+    /// the points 5K..8K, evaluated at 0..3K. By Lagrange's formula the factor of the data row at `point` in the parity
+    /// row `at` is the product of (at - other) / (point - other) over the other points.
+    ///
+    /// Gives the factor of each data row in the parity rows asked for, `[parity][data]`.
+    fn parity_factors(&self, k: usize, parity: &[usize]) -> Vec<Vec<u16>> {
+        let element = |point: usize| u16::try_from(point).unwrap();
+        let given = || (4 * k..8 * k).map(element);
+        let below: Vec<u16> = given()
+            .take(k)
+            .map(|point| self.product(given().filter(|other| *other != point).map(|other| point ^ other)))
+            .collect();
+        let factors = |at: u16| {
+            let all = self.product(given().map(|other| at ^ other));
+            let factor =
+                |(point, below): (u16, &u16)| self.mul(all, self.inverse(self.mul(at ^ point, *below)));
+            given().zip(&below).map(factor).collect()
         };
-        (0..3 * k).map(|at| (4 * k..5 * k).map(|point| factor(at, point)).collect()).collect()
+        parity.iter().map(|at| factors(element(*at))).collect()
+    }
+
+    /// The parity rows asked for, as sums over all data rows of symbols.
+    fn parity_rows(&self, data: &[Vec<u16>], parity: &[usize]) -> Vec<Vec<u16>> {
+        let sum = |factors: Vec<u16>| {
+            let mut sum = vec![0; data[0].len()];
+            for (row, factor) in data.iter().zip(factors) {
+                self.add_multiple(&mut sum, row, factor);
+            }
+            sum
+        };
+        self.parity_factors(data.len(), parity).into_iter().map(sum).collect()
+    }
+
+    fn add_multiple(&self, sum: &mut [u16], row: &[u16], factor: u16) {
+        for (sum, symbol) in sum.iter_mut().zip(row) {
+            *sum ^= self.mul(*symbol, factor);
+        }
     }
 
     /// All T rows of the data rows.
     pub(crate) fn extend(&self, data: &[Vec<u8>]) -> Vec<Vec<u8>> {
         let symbols: Vec<Vec<u16>> = data.iter().map(|row| symbols(row)).collect();
-        let parity = self.parity_factors(u16::try_from(data.len()).unwrap()).into_iter().map(|factors| {
-            let mut sum = vec![0; symbols[0].len()];
-            for (row, factor) in symbols.iter().zip(factors) {
-                for (sum, symbol) in sum.iter_mut().zip(row) {
-                    *sum ^= self.mul(*symbol, factor);
-                }
-            }
-            row(&sum)
-        });
+        let parity: Vec<usize> = (0..3 * data.len()).collect();
+        let parity = self.parity_rows(&symbols, &parity).into_iter().map(|symbols| row(&symbols));
         data.iter().cloned().chain(parity).collect()
     }
 
@@ -190,4 +234,31 @@ pub(crate) fn coefficients(row_root: &B256, shape: &Shape) -> Vec<[u16; 8]> {
 pub(crate) fn rlc_root(values: &[[u16; 8]]) -> B256 {
     let bytes: Vec<u8> = values.iter().flatten().flat_map(|limb| limb.to_le_bytes()).collect();
     keyed_hash("rlc vector", &[&bytes])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::sync::LazyLock;
+
+    static FIELD: LazyLock<Field> = LazyLock::new(Field::new);
+
+    #[test]
+    fn every_element_but_zero_is_a_power() {
+        let mut powers = FIELD.exp.clone();
+        powers.sort_unstable();
+        assert!(powers.into_iter().eq(1..=u16::MAX));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        #[test]
+        fn products_by_logarithms_are_products_of_polynomials(a: u16, b: u16) {
+            let polynomial = |element| FIELD.polynomials[usize::from(element)];
+            prop_assert_eq!(polynomial(FIELD.mul(a, b)), mul_polynomials(polynomial(a), polynomial(b)));
+            prop_assert_eq!(FIELD.mul(a, FIELD.inverse(a)), u16::from(a != 0));
+        }
+    }
 }
