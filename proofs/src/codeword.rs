@@ -127,7 +127,7 @@ impl<H: HashProfile> Codeword<H> {
     /// The range is not one of this shape.
     #[must_use]
     pub fn range_proof(&self, range: RowRange) -> RangeProof {
-        self.tree.prove_range(range)
+        self.tree.prove_range(self.shape.places(range))
     }
 
     /// Proof of one row.
@@ -136,16 +136,16 @@ impl<H: HashProfile> Codeword<H> {
     /// The row is not one of this shape.
     #[must_use]
     pub fn row_proof(&self, row: RowIndex) -> RowProof {
-        self.tree.prove_row(row)
+        RowProof(self.range_proof(RowRange::of_row(row)).0)
     }
 
-    /// Leaves of consecutive rows.
+    /// Leaves of consecutive rows, with the padding of the tree between data and parity rows if it has any.
     ///
     /// # Panics
     /// The range is not one of this shape.
     #[must_use]
     pub fn leaves(&self, range: RowRange) -> &[B256] {
-        self.tree.leaves(range)
+        self.tree.leaves(self.shape.places(range))
     }
 }
 
@@ -190,8 +190,11 @@ impl<H: HashProfile> Unextended<H> {
         let shape = self.shape;
         rs::extend(shape.data_rows(), shape.parity_rows(), shape.row_bytes(), &mut self.rows)?;
         self.hash_rows(shape.total_rows());
-        let tree = RowTree::build::<H>(self.leaves);
-        Ok((shape, self.rows, tree))
+        let mut leaves = placed::<H>(&shape, shape.all(), self.leaves);
+        if leaves.len() < shape.tree_leaves() {
+            leaves.resize(shape.tree_leaves(), padding::<H>(&shape));
+        }
+        Ok((shape, self.rows, RowTree::build::<H>(leaves)))
     }
 }
 
@@ -201,9 +204,13 @@ impl<H: HashProfile> RowChecker<H> {
     /// Whether the vector is the one that was committed to is for the caller to know.
     ///
     /// # Errors
-    /// The code refused the number of values, which no K of a [`Shape`] is.
+    /// The code refused the shape, which no [`Shape`] is.
+    ///
+    /// # Panics
+    /// The vector has not K values.
     pub fn new(shape: Shape, row_root: B256, rlc: &RlcVector) -> Result<Self, CodeError> {
-        let combinations = rlc.extend()?;
+        assert_eq!(rlc.len(), shape.data_rows());
+        let combinations = rlc.extend(shape.parity_rows())?;
         let combiner = Combiner::new(&H::coefficients(&row_root, &shape));
         Ok(Self { shape, row_root, combinations, combiner, profile: PhantomData })
     }
@@ -215,13 +222,18 @@ impl<H: HashProfile> RowChecker<H> {
     /// of the code word.
     pub fn check(&self, range: RowRange, rows: &[u8], siblings: &[B256]) -> Result<Vec<B256>, RowError> {
         let (total_rows, row_bytes) = (self.shape.total_rows(), self.shape.row_bytes());
-        PartialTree::check_lengths(total_rows, range, siblings)?;
+        if wide(range.end()) > total_rows {
+            return Err(ProofError::Outside { start: range.start(), end: range.end(), total_rows }.into());
+        }
+        let (tree_leaves, places) = (self.shape.tree_leaves(), self.shape.places(range));
+        PartialTree::check_lengths(tree_leaves, places, siblings)?;
         let want = wide(range.count()) * row_bytes;
         if rows.len() != want {
             return Err(RowError::Bytes { got: rows.len(), want });
         }
         let leaves = H::row_leaves(rows, row_bytes);
-        if PartialTree::build::<H>(total_rows, range, leaves.clone(), siblings)?.root() != self.row_root {
+        let placed = placed::<H>(&self.shape, range, leaves.clone());
+        if PartialTree::build::<H>(tree_leaves, places, placed, siblings)?.root() != self.row_root {
             return Err(RowError::RowRoot);
         }
         let mut combinations = vec![Gf128::default(); wide(range.count())];
@@ -233,6 +245,21 @@ impl<H: HashProfile> RowChecker<H> {
             None => Ok(leaves),
         }
     }
+}
+
+/// Leaf of what the tree has where it has no row.
+fn padding<H: HashProfile>(shape: &Shape) -> B256 {
+    H::row_leaf(&vec![0; shape.row_bytes()])
+}
+
+/// Leaves of the rows of a range as they lie in the tree, with those between data and parity rows that are no row.
+fn placed<H: HashProfile>(shape: &Shape, range: RowRange, mut leaves: Vec<B256>) -> Vec<B256> {
+    let missing = wide(shape.places(range).count() - range.count());
+    if missing > 0 {
+        let at = shape.data_rows() - wide(range.start());
+        leaves.splice(at..at, core::iter::repeat_n(padding::<H>(shape), missing));
+    }
+    leaves
 }
 
 /// Fills the parity rows of `rows`, T rows of W bytes of which the first K are given; neither hashes nor combines.

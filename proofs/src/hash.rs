@@ -2,10 +2,18 @@
 
 mod blake3;
 mod many;
+mod sha256;
 
-pub use self::blake3::Blake3;
+pub use self::{blake3::Blake3, sha256::Sha256};
 
 use crate::{B256, field::Gf128, shape::Shape};
+use rayon::prelude::*;
+
+/// Inputs that are hashed together: a multiple of every number of lanes, with all chaining values in the cache.
+const GROUP: usize = 64;
+
+/// Bytes of input from which other threads are worth their waking.
+const SHARED: usize = 256 << 10;
 
 /// How rows, nodes and the RLC vector are hashed, and where coefficients come from.
 pub trait HashProfile: Clone + Send + Sync + 'static {
@@ -23,4 +31,18 @@ pub trait HashProfile: Clone + Send + Sync + 'static {
 
     /// The W/2 coefficients of the combination, one for each symbol of a row.
     fn coefficients(row_root: &B256, shape: &Shape) -> Vec<Gf128>;
+}
+
+/// Hashes `inputs`, each of `each` elements, by groups: on this thread, or on all where `bytes` of input pay for it.
+fn by_groups<T: Sync>(inputs: &[T], each: usize, hash: impl Fn(&[T], &mut [B256]) + Sync) -> Vec<B256> {
+    let mut hashes = vec![B256::ZERO; inputs.len() / each];
+    let inputs = &inputs[..hashes.len() * each];
+    if size_of_val(inputs) >= SHARED && rayon::current_num_threads() > 1 {
+        let groups = hashes.par_chunks_mut(GROUP).zip(inputs.par_chunks(GROUP * each));
+        groups.for_each(|(hashes, inputs)| hash(inputs, hashes));
+    } else {
+        let groups = hashes.chunks_mut(GROUP).zip(inputs.chunks(GROUP * each));
+        groups.for_each(|(hashes, inputs)| hash(inputs, hashes));
+    }
+    hashes
 }

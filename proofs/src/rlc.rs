@@ -73,16 +73,16 @@ impl RlcVector {
         Self(values)
     }
 
-    /// The vector extended to all T rows by the rows' code: each value in a shard of one block.
-    pub(crate) fn extend(&self) -> Result<Vec<Gf128>, reed_solomon_simd::Error> {
-        let mut shards = vec![0; 4 * self.len() * BLOCK_BYTES];
+    /// The vector extended by N values as rows are by N rows: each value in a shard of one block.
+    pub(crate) fn extend(&self, parity_rows: usize) -> Result<Vec<Gf128>, reed_solomon_simd::Error> {
+        let mut shards = vec![0; (self.len() + parity_rows) * BLOCK_BYTES];
         for (shard, value) in shards.as_chunks_mut::<BLOCK_BYTES>().0.iter_mut().zip(&self.0) {
             for (limb, element) in value.0.iter().enumerate() {
                 let [low, high] = element.to_le_bytes();
                 (shard[limb], shard[32 + limb]) = (low, high);
             }
         }
-        rs::extend(self.len(), 3 * self.len(), BLOCK_BYTES, &mut shards)?;
+        rs::extend(self.len(), parity_rows, BLOCK_BYTES, &mut shards)?;
         let unpack = |shard: &[u8; BLOCK_BYTES]| {
             Gf128(core::array::from_fn(|limb| u16::from_le_bytes([shard[limb], shard[32 + limb]])))
         };
@@ -135,7 +135,7 @@ mod tests {
             vec(any::<[u16; 8]>(), 1 << log)
         })) {
             let vector = RlcVector(values.iter().copied().map(Gf128).collect());
-            let extended: Vec<_> = vector.extend().unwrap().iter().map(|value| value.0).collect();
+            let extended: Vec<_> = vector.extend(3 * vector.len()).unwrap().iter().map(|value| value.0).collect();
             prop_assert_eq!(extended, TWIN.extend_values(&values));
             prop_assert_eq!(vector.root::<Blake3>(), twin::rlc_root(&values));
             prop_assert_eq!(RlcVector::from_bytes(&vector.to_bytes()), Ok(vector));

@@ -24,9 +24,9 @@ pub enum LengthError {
     TooLong(u64),
 }
 
-/// Rows of a blob: K data rows, then 3K parity rows, each of W bytes.
+/// Rows of a codeword: K data rows, then N parity rows, each of W bytes, a multiple of 64.
 ///
-/// K is a power of two, W a multiple of 64. Follows from the payload length alone.
+/// That of a blob follows from the payload length alone: K is a power of two and N = 3K.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Shape {
     data_rows: u32,
@@ -44,8 +44,11 @@ pub struct RowRange {
 /// Bytes of one block of 32 symbols; the length of a row is a multiple of it.
 pub const BLOCK_BYTES: usize = 64;
 
-/// Largest number of data rows a shape may have: the code has room for 8K positions in GF(2^16).
+/// Most data rows of the network: 8K positions of the code fill GF(2^16).
 const MAX_DATA_ROWS: u32 = 8192;
+
+/// Positions of the code: elements of GF(2^16).
+const POSITIONS: u32 = 1 << 16;
 
 /// Longest row of the network: 128 MiB in 8192 rows.
 const MAX_ROW_BYTES: u32 = 16_384;
@@ -105,18 +108,18 @@ impl Shape {
         Self { data_rows, parity_rows: 3 * data_rows, row_bytes }
     }
 
-    /// A shape outside the table, for conformance vectors and tests.
+    /// A shape outside the table, for conformance and tests: any that `rsema1d` encodes.
     ///
-    /// Refused unless K is a power of two, N = 3K, W a positive multiple of 64, and all within the network's largest
-    /// shape.
+    /// Refused unless K and N are positive, K and the power of two that holds N together at most 2^16, and W a positive
+    /// multiple of 64.
     #[must_use]
     pub fn custom(data_rows: u32, parity_rows: u32, row_bytes: u32) -> Option<Self> {
-        let fits = data_rows.is_power_of_two()
-            && data_rows <= MAX_DATA_ROWS
-            && parity_rows == 3 * data_rows
+        let positions = data_rows.checked_add(parity_rows.checked_next_power_of_two()?)?;
+        let fits = data_rows > 0
+            && parity_rows > 0
+            && positions <= POSITIONS
             && row_bytes > 0
-            && row_bytes.is_multiple_of(64)
-            && row_bytes <= MAX_ROW_BYTES;
+            && row_bytes.is_multiple_of(64);
         fits.then_some(Self { data_rows, parity_rows, row_bytes })
     }
 
@@ -141,6 +144,22 @@ impl Shape {
     #[must_use]
     pub fn total_rows(&self) -> usize {
         self.data_rows() + self.parity_rows()
+    }
+
+    /// Leaves of the row tree: K up to a power of two, then N up to one over all. Those that are no row are of zeros.
+    ///
+    /// T for every blob, whose tree is full.
+    #[must_use]
+    pub fn tree_leaves(&self) -> usize {
+        (self.data_rows().next_power_of_two() + self.parity_rows()).next_power_of_two()
+    }
+
+    /// Where the rows of a range are among the leaves of the tree: from the first to after the last of them.
+    pub(crate) fn places(&self, range: RowRange) -> RowRange {
+        let padding = self.data_rows.next_power_of_two() - self.data_rows;
+        let place = |row: u32| if row < self.data_rows { row } else { row.saturating_add(padding) };
+        let (start, end) = (place(range.start), place(range.end() - 1).saturating_add(1));
+        RowRange { start, count: end - start }
     }
 
     /// W: bytes of one row.
@@ -286,18 +305,50 @@ mod tests {
 
     #[test]
     fn custom_shapes_are_checked() {
-        assert!(Shape::custom(1, 3, 64).is_some());
-        assert!(Shape::custom(8192, 3 * 8192, 16_384).is_some());
         for (k, n, w) in [
-            (0, 0, 64),
-            (3, 9, 64),
-            (4, 11, 64),
+            (1, 1, 64),
+            (8192, 3 * 8192, 16_384),
+            (3, 10, 16_448),
+            (32_768, 32_768, 64),
+            (65_535, 1, 64),
+            (32_768, 16_385, 64),
+        ] {
+            assert!(Shape::custom(k, n, w).is_some());
+        }
+        for (k, n, w) in [
+            (0, 12, 64),
+            (4, 0, 64),
             (4, 12, 0),
             (4, 12, 63),
-            (4, 12, 16_448),
-            (16_384, 49_152, 64),
+            (65_536, 1, 64),
+            (32_769, 16_385, 64),
+            (1, 65_536, 64),
+            (1, u32::MAX, 64),
+            (u32::MAX, 1, 64),
         ] {
             assert_eq!(Shape::custom(k, n, w), None);
+        }
+    }
+
+    #[test]
+    fn rows_have_places_in_the_tree() {
+        let places = |k, n, start, count| {
+            let shape = Shape::custom(k, n, 64).unwrap();
+            let places = shape.places(shape.range(start, count).unwrap());
+            (shape.tree_leaves(), places.start(), places.end())
+        };
+        assert_eq!(places(4, 12, 3, 5), (16, 3, 8));
+        assert_eq!(places(5, 7, 0, 5), (16, 0, 5));
+        assert_eq!(places(5, 7, 5, 7), (16, 8, 15));
+        assert_eq!(places(5, 7, 4, 2), (16, 4, 9));
+        assert_eq!(places(5, 9, 0, 14), (32, 0, 17));
+        assert_eq!(places(1, 1, 0, 2), (2, 0, 2));
+        for length in [1, 1 << 16, 1 << 20, MAX_PAYLOAD] {
+            let shape = Shape::of(length.try_into().unwrap());
+            assert_eq!(shape.tree_leaves(), shape.total_rows());
+            for range in [shape.all(), shape.data(), shape.range(3, 27).unwrap()] {
+                assert_eq!(shape.places(range), range);
+            }
         }
     }
 

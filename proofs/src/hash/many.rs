@@ -5,12 +5,9 @@
 //! takes as long as one of eight or sixteen. Here chunk j of up to [`GROUP`] inputs is hashed together, then the
 //! parents of all of them, level by level. The constants are those of the BLAKE3 paper, section 2.
 
+use super::{GROUP, by_groups};
 use crate::{B256, kernel::Level};
 use blake3::{IncrementCounter, platform::Platform};
-use rayon::prelude::*;
-
-/// Inputs that are hashed together: a multiple of every number of lanes, with all chaining values in the cache.
-const GROUP: usize = 64;
 
 /// Bytes of a block, of two chaining values and of a chunk.
 const BLOCK: usize = 64;
@@ -19,32 +16,11 @@ const CHUNK: usize = 1024;
 /// Bytes of a chaining value.
 const VALUE: usize = 32;
 
-/// Bytes of input from which other threads are worth their waking.
-const SHARED: usize = 256 << 10;
-
 const CHUNK_START: u8 = 1;
 const CHUNK_END: u8 = 2;
 const PARENT: u8 = 4;
 const ROOT: u8 = 8;
 const KEYED_HASH: u8 = 16;
-
-/// Hashes `inputs`, each of `each` elements, by groups: on this thread, or on all where `bytes` of input pay for it.
-pub(super) fn by_groups<T: Sync>(
-    inputs: &[T],
-    each: usize,
-    hash: impl Fn(&[T], &mut [B256]) + Sync,
-) -> Vec<B256> {
-    let mut hashes = vec![B256::ZERO; inputs.len() / each];
-    let inputs = &inputs[..hashes.len() * each];
-    if size_of_val(inputs) >= SHARED && rayon::current_num_threads() > 1 {
-        let groups = hashes.par_chunks_mut(GROUP).zip(inputs.par_chunks(GROUP * each));
-        groups.for_each(|(hashes, inputs)| hash(inputs, hashes));
-    } else {
-        let groups = hashes.chunks_mut(GROUP).zip(inputs.chunks(GROUP * each));
-        groups.for_each(|(hashes, inputs)| hash(inputs, hashes));
-    }
-    hashes
-}
 
 /// The instructions that the crate finds, or as few as the codec is held to.
 fn platform() -> Platform {
@@ -219,7 +195,7 @@ fn store(values: &[u8], hashes: &mut [B256]) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::SHARED, *};
     use proptest::{collection::vec, prelude::*};
 
     /// The same key on everything this machine can do.
