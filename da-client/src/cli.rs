@@ -9,6 +9,7 @@ mod id;
 mod input;
 mod log;
 mod nodes;
+mod open;
 mod progress;
 mod put;
 pub mod report;
@@ -88,10 +89,11 @@ pub fn run() -> ExitCode {
 async fn execute(command: Command, session: &Session) -> Result<Printed, Problem> {
     match command {
         Command::Put(args) => put::run(args, session).await,
-        Command::Id(args) => id::run(&args),
+        Command::Id(args) => id::run(&args).await,
         Command::Get(args) => get::run(args, session).await,
+        Command::Open(args) => open::run(args, session).await,
         Command::Cert(CertCommand::Show(args)) => cert::show(&args, session),
-        Command::Cert(CertCommand::Verify(args)) => cert::verify(&args, session),
+        Command::Cert(CertCommand::Verify(args)) => cert::verify(&args, session).await,
         Command::Cert(CertCommand::Fetch(args)) => cert::fetch(args, session).await,
         Command::Sample(args) => sample::run(args, session).await,
         Command::Regions => nodes::regions(session).await,
@@ -111,6 +113,7 @@ impl Command {
             Self::Put(_) => "put",
             Self::Id(_) => "id",
             Self::Get(_) => "get",
+            Self::Open(_) => "open",
             Self::Cert(CertCommand::Show(_)) => "cert show",
             Self::Cert(CertCommand::Verify(_)) => "cert verify",
             Self::Cert(CertCommand::Fetch(_)) => "cert fetch",

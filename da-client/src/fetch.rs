@@ -11,8 +11,8 @@ mod sample;
 
 use std::sync::Arc;
 
-use meridian_proofs::Address;
 use meridian_proofs::committee::{Committee, RegionId, Seat};
+use meridian_proofs::{Address, B256};
 use meridian_proto::error::{ApiError, Class, Reason};
 use thiserror::Error;
 use tokio::sync::Semaphore;
@@ -34,6 +34,7 @@ pub struct Reader {
     channels: Channels,
     nearest: Arc<Nearest>,
     cpu: Arc<Semaphore>,
+    ignores_kzg: bool,
 }
 
 /// What a seat did instead of answering rightly.
@@ -94,6 +95,14 @@ pub enum ReadError {
     /// The blob's rows are not a codeword: it has no payload, for any reader.
     #[error("blob is inconsistent: its rows do not re-encode to its row root")]
     Inconsistent,
+    /// The blob's KZG commitments are not those of its payload: a derivation drops it (protocol section 8).
+    #[error("the header's kzg root {stated} is not that of the payload, {computed}")]
+    KzgMismatch {
+        /// Root of the payload's commitments.
+        computed: B256,
+        /// Root that the header names.
+        stated: B256,
+    },
     /// A worker of this program failed.
     #[error("internal error: {0}")]
     Internal(String),
@@ -104,7 +113,15 @@ impl Reader {
     #[must_use]
     pub fn new(committee: Arc<Committee>, channels: Channels) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { committee, channels, nearest: Arc::default(), cpu: Arc::new(Semaphore::new(workers)) }
+        let (nearest, cpu) = (Arc::default(), Arc::new(Semaphore::new(workers)));
+        Self { committee, channels, nearest, cpu, ignores_kzg: false }
+    }
+
+    /// The same reader, which gives payloads whatever KZG root their headers name. Not for a derivation: it has to drop a
+    /// blob whose binding does not match.
+    #[must_use]
+    pub fn ignoring_kzg(self) -> Self {
+        Self { ignores_kzg: true, ..self }
     }
 
     /// The committee whose replicas are read.
@@ -172,7 +189,7 @@ impl ReadError {
             Self::Unavailable { .. } => Reason::RebuildFailed,
             Self::Unreachable { .. } => Reason::Unreachable,
             Self::Uncertified => Reason::CertificatePending,
-            Self::Malformed | Self::Inconsistent => Reason::BlobInconsistent,
+            Self::Malformed | Self::Inconsistent | Self::KzgMismatch { .. } => Reason::BlobInconsistent,
             Self::Internal(_) => Reason::Internal,
         }
     }
@@ -182,6 +199,7 @@ impl ReadError {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Malformed => "BLOB_MALFORMED",
+            Self::KzgMismatch { .. } => "KZG_MISMATCH",
             Self::Unavailable { .. } => "ROWS_UNAVAILABLE",
             other => other.reason().as_str(),
         }

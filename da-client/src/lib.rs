@@ -5,6 +5,7 @@ pub mod cli;
 pub mod committee_source;
 pub mod fetch;
 mod files;
+pub mod kzg;
 pub mod nearest;
 mod progress;
 pub mod rpc;

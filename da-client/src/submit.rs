@@ -46,6 +46,8 @@ pub struct PutOptions {
     pub bind_payload_hash: bool,
     /// The id that the payload must have, where the caller knows it.
     pub expected: Option<BlobId>,
+    /// Root of the payload's KZG commitments (see [`crate::kzg::commit`]), where the blob shall be bound to them.
+    pub kzg_root: Option<B256>,
 }
 
 /// A certificate that was checked.
@@ -180,7 +182,8 @@ impl Submitter {
 
     /// Puts a payload and checks the certificate.
     ///
-    /// Computes the id itself while the payload is on its way. A gateway that is out of reach, overloaded or broken,
+    /// Computes the id itself while the payload is on its way, from the payload and the KZG root of the options, which is
+    /// not checked. A gateway that is out of reach, overloaded or broken,
     /// or that answers with a bad certificate, is passed over.
     ///
     /// # Errors
@@ -194,8 +197,9 @@ impl Submitter {
         let length = PayloadLength::try_from(u64::try_from(payload.len()).unwrap_or(u64::MAX))?;
         let now = unix_now();
         let (own, bind) = (payload.clone(), options.bind_payload_hash);
+        let kzg_root = options.kzg_root.unwrap_or(B256::ZERO);
         let mut identity = tokio::task::spawn_blocking(move || {
-            let id = encode::encode::<Blake3>(&own, B256::ZERO).map(|blob| blob.id());
+            let id = encode::encode::<Blake3>(&own, kzg_root).map(|blob| blob.id());
             id.map(|id| (id, if bind { PayloadHash(keccak256(&own)) } else { PayloadHash::UNBOUND }))
         });
         let mut known = None;
@@ -211,6 +215,7 @@ impl Submitter {
             retention: options.retention,
             bind_payload_hash: options.bind_payload_hash,
             expected_blob_id: options.expected,
+            kzg_root: options.kzg_root.filter(|root| *root != B256::ZERO),
         };
         let deadline = PUT_DEADLINE + Duration::from_secs(length.get() / PUT_RATE);
         let mut failed = Vec::new();

@@ -385,7 +385,13 @@ impl Drop for Network {
 /// How tests put when nothing else matters: for an hour, under the zero namespace.
 #[must_use]
 pub fn options() -> PutOptions {
-    PutOptions { namespace: Namespace::default(), retention: 3_600, bind_payload_hash: false, expected: None }
+    PutOptions {
+        namespace: Namespace::default(),
+        retention: 3_600,
+        bind_payload_hash: false,
+        expected: None,
+        kzg_root: None,
+    }
 }
 
 fn committee(plan: &Plan, members: &BTreeMap<Name, Member>) -> Result<Committee> {

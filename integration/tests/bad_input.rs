@@ -43,6 +43,7 @@ fn start(length: u64) -> PutStart {
         retention: 3_600,
         bind_payload_hash: false,
         expected_blob_id: Bytes::new(),
+        kzg_root: Bytes::new(),
     }
 }
 
@@ -115,6 +116,10 @@ async fn puts_that_can_never_succeed() -> Result<()> {
     {
         let bad = with(PutStart { expected_blob_id: vec![3; length].into(), ..good() });
         refused(&channel, "another blob id than expected", bad, reason).await?;
+    }
+    for kzg_root in [vec![3; 1], vec![3; 31], vec![3; 33], vec![0; 32]] {
+        let bad = with(PutStart { kzg_root: kzg_root.into(), ..good() });
+        refused(&channel, "a kzg root that is not one", bad, Reason::FieldInvalid).await?;
     }
     let chunk = || PutRequest { part: Some(Part::Chunk(payload.clone())) };
     let begin = || PutRequest { part: Some(Part::Start(good())) };

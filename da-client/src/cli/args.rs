@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -66,6 +67,8 @@ pub enum Command {
     Id(IdArgs),
     /// Read a payload back from the nearest region that answers
     Get(GetArgs),
+    /// Open bytes of a blob with a KZG binding, for EIP-4844's point-evaluation precompile
+    Open(OpenArgs),
     /// Show, verify or fetch a certificate
     #[command(subcommand)]
     Cert(CertCommand),
@@ -102,6 +105,9 @@ pub struct PutArgs {
     /// Blob id that the payload must have; nothing is sent when it has another
     #[arg(long, value_name = "ID")]
     pub expect: Option<BlobId>,
+    /// Bind the blob to KZG commitments of its payload: some 80 ms of a core for each 124 KiB, and another blob id
+    #[arg(long)]
+    pub kzg: bool,
     /// Write the certificate into this file
     #[arg(long, value_name = "FILE")]
     pub cert_out: Option<PathBuf>,
@@ -113,6 +119,9 @@ pub struct IdArgs {
     /// File with the payload, - for standard input
     #[arg(value_name = "FILE|-")]
     pub file: PathBuf,
+    /// The id under which da put --kzg puts it, and its KZG root
+    #[arg(long)]
+    pub kzg: bool,
 }
 
 /// Arguments of `da get`.
@@ -127,6 +136,23 @@ pub struct GetArgs {
     /// Where to write the payload, once all of it is right; - for standard output
     #[arg(long, short, value_name = "FILE|-", default_value = "-")]
     pub out: PathBuf,
+    /// Write the payload without checking the KZG root that the header names
+    #[arg(long)]
+    pub ignore_kzg: bool,
+}
+
+/// Arguments of `da open`.
+#[derive(Args, Debug)]
+pub struct OpenArgs {
+    /// Blob id, or a file with its certificate
+    #[arg(value_name = "ID|CERT")]
+    pub blob: String,
+    /// Bytes of the payload, from A up to and without B: at most 256 elements of 31 bytes, some 80 ms of a core each
+    #[arg(long, value_name = "A..B", value_parser = range)]
+    pub range: Range<u64>,
+    /// Take the payload from this file, without any network; - for standard input
+    #[arg(long, value_name = "FILE|-")]
+    pub payload: Option<PathBuf>,
 }
 
 /// The commands about certificates.
@@ -135,7 +161,7 @@ pub enum CertCommand {
     /// Show what a certificate says. Checks it too when a committee is at hand, without any network
     Show(CertFile),
     /// Check a certificate against the committee, without any network
-    Verify(CertFile),
+    Verify(CertVerifyArgs),
     /// Fetch the fullest certificate of a blob from gateways or, when they are gone, from replicas
     Fetch(CertFetchArgs),
 }
@@ -146,6 +172,17 @@ pub struct CertFile {
     /// File with the certificate: its bytes, or their hex; - for standard input
     #[arg(value_name = "CERT|-")]
     pub file: PathBuf,
+}
+
+/// Arguments of `da cert verify`.
+#[derive(Args, Debug)]
+pub struct CertVerifyArgs {
+    /// Which certificate.
+    #[command(flatten)]
+    pub certificate: CertFile,
+    /// Check too that it is of this payload, KZG binding included; - for standard input
+    #[arg(long, value_name = "FILE|-")]
+    pub payload: Option<PathBuf>,
 }
 
 /// Arguments of `da cert fetch`.
@@ -273,6 +310,14 @@ fn namespace(text: &str) -> Result<Namespace, String> {
     Ok(Namespace::from(bytes))
 }
 
+/// A range of bytes: A..B, without B.
+fn range(text: &str) -> Result<Range<u64>, String> {
+    let number = |digits: &str| digits.parse::<u64>().ok().filter(|_| !digits.starts_with('+'));
+    let ends = text.split_once("..").and_then(|(start, end)| Some(number(start)?..number(end)?));
+    let range = ends.ok_or_else(|| format!("{text:?} is not a range like 0..31"))?;
+    if range.is_empty() { Err(format!("{text:?} has no bytes")) } else { Ok(range) }
+}
+
 /// A time in seconds: a number of them, or numbers with units w, d, h, m, s in falling order.
 fn duration(text: &str) -> Result<u64, String> {
     const UNITS: [(char, u64); 5] = [('w', 604_800), ('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)];
@@ -324,6 +369,17 @@ mod tests {
     }
 
     #[test]
+    fn ranges() {
+        assert_eq!(range("0..31"), Ok(0..31));
+        assert_eq!(range("5..18446744073709551615"), Ok(5..u64::MAX));
+        for text in
+            ["", "..", "1", "1..", "..1", "1..1", "2..1", "1...2", "1..=2", "-1..2", "+1..2", "0..1..2"]
+        {
+            assert!(range(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn namespaces() {
         let full = "11".repeat(32);
         assert_eq!(namespace(&full), Ok(Namespace::from([0x11; 32])));
@@ -345,7 +401,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_panics(text in ".*") {
-            let _ = (duration(&text), namespace(&text), endpoint(&text));
+            let _ = (duration(&text), namespace(&text), endpoint(&text), range(&text));
         }
     }
 }

@@ -3,12 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use meridian_proofs::certificate::{Certificate, Verified};
 use meridian_proofs::committee::Committee;
+use meridian_proofs::encode;
+use meridian_proofs::hash::Blake3;
+use meridian_proofs::ids::PayloadHash;
+use meridian_proofs::{B256, keccak256};
 
 use super::Printed;
-use super::args::{CertFetchArgs, CertFile};
-use super::exit::Problem;
+use super::args::{CertFetchArgs, CertFile, CertVerifyArgs};
+use super::exit::{Exit, Problem};
 use super::input;
 use super::report::CertReport;
 use super::session::{Session, labels};
@@ -27,16 +32,44 @@ pub(crate) fn show(args: &CertFile, session: &Session) -> Result<Printed, Proble
     Printed::new(&report, text)
 }
 
-/// Checks a certificate, without any network.
-pub(crate) fn verify(args: &CertFile, session: &Session) -> Result<Printed, Problem> {
-    let certificate = input::certificate(&args.file)?;
+/// Checks a certificate, without any network; and that it is of a payload, where one is named.
+pub(crate) async fn verify(args: &CertVerifyArgs, session: &Session) -> Result<Printed, Problem> {
+    let file = &args.certificate.file;
+    if args.payload.as_deref() == Some(file.as_path()) {
+        return Err(Problem::usage("certificate and payload are the same file", "name two different ones"));
+    }
+    let certificate = input::certificate(file)?;
     let committee = session.committee_offline()?;
     let verified = certificate
         .verify(&committee)
-        .map_err(|error| Problem::certificate(format!("{}: {error}", args.file.display())))?;
-    let report = report(&certificate, Some(&(committee, verified)), None);
+        .map_err(|error| Problem::certificate(format!("{}: {error}", file.display())))?;
+    if let Some(path) = &args.payload {
+        check_payload(&certificate, &input::payload(path)?).await?;
+    }
+    let mut report = report(&certificate, Some(&(committee, verified)), None);
+    report.payload_verified = args.payload.is_some();
     let text = text(&report);
     Printed::new(&report, text)
+}
+
+/// Checks that a certificate is of a payload: its id, its payload hash, its KZG binding.
+async fn check_payload(certificate: &Certificate, payload: &Bytes) -> Result<(), Problem> {
+    let other = |message: String| {
+        let next = "certificate and payload do not belong together; get the payload with da get";
+        Problem::new(Exit::Verification, "PAYLOAD_MISMATCH", message, next)
+    };
+    let header = &certificate.header;
+    let found = encode::encode::<Blake3>(payload, header.kzg_root).map_err(Problem::local)?.id();
+    if found != certificate.id() {
+        return Err(other(format!("the payload has the blob id {found}, not {}", certificate.id())));
+    }
+    let stated = certificate.entry.payload_hash;
+    let hash = PayloadHash(keccak256(payload));
+    if stated.is_bound() && stated != hash {
+        return Err(other(format!("the payload has the hash {hash}, not {stated}")));
+    }
+    let binding = input::binding(payload, header.kzg_root != B256::ZERO).await?;
+    binding.map_or(Ok(()), |binding| binding.check(&header.kzg_root)).map_err(Problem::from)
 }
 
 /// Fetches the fullest certificate of a blob.
@@ -84,6 +117,7 @@ fn report(
         checkpoint_timestamp: signed.timestamp,
         cosignatures: checkpoint.cosignatures.len(),
         verified: checked.is_some(),
+        payload_verified: false,
         regions: checked
             .map(|(committee, verified)| labels(committee, &verified.complete))
             .unwrap_or_default(),
@@ -97,7 +131,8 @@ fn report(
 
 fn text(report: &CertReport) -> String {
     let verdict = if report.verified {
-        format!("verified: {} complete regions ({})", report.regions.len(), report.regions.join(", "))
+        let of = if report.payload_verified { " and of this payload" } else { "" };
+        format!("verified{of}: {} complete regions ({})", report.regions.len(), report.regions.join(", "))
     } else {
         "not verified: no committee is at hand, or the certificate does not hold under it; see da cert verify"
             .to_owned()
@@ -107,6 +142,7 @@ fn text(report: &CertReport) -> String {
         ("length", report.length.to_string()),
         ("namespace", report.namespace.clone()),
         ("payload hash", report.payload_hash.clone()),
+        ("kzg root", report.kzg_root.clone()),
         ("made", utc(report.time)),
         ("expires", utc(report.expiry)),
         ("log", format!("{}, entry {} of {}", report.log, report.index, report.checkpoint_size)),

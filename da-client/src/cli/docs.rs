@@ -89,6 +89,7 @@ $ da put batch.bin --cert-out batch.cert     # prints the blob id
 $ da get 0xf114... --out batch.bin           # or: da get batch.cert --out batch.bin
 $ da cert verify batch.cert                  # needs the committee and no network
 $ da sample 0xf114... -n 16
+$ da open batch.cert --range 0..62           # of a blob that was put with --kzg
 ```
 
 ## Committee and gateways

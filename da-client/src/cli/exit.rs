@@ -3,12 +3,16 @@
 use std::path::Path;
 
 use meridian_proofs::committee::Committee;
+use meridian_proofs::kzg::KzgError;
 use meridian_proto::error::{ApiError, Class, Reason};
 
 use super::report::{ErrorBody, ErrorReport, FaultReport};
 use crate::committee_source::CommitteeFault;
 use crate::fetch::{Fault, FaultKind, ReadError};
 use crate::submit::{Attempt, Failure, PutError};
+
+/// What to do about a binding that does not match.
+const KZG_ADVICE: &str = "drop this blob, as a derivation has to; da get --ignore-kzg reads it all the same";
 
 /// How the program ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -214,9 +218,26 @@ impl From<ReadError> for Problem {
             ReadError::Malformed | ReadError::Inconsistent => {
                 (Exit::Verification, "nobody can read this blob; its submitter encoded it wrongly")
             }
+            ReadError::KzgMismatch { .. } => (Exit::Verification, KZG_ADVICE),
             ReadError::Internal(_) => (Exit::Local, "run again with RUST_LOG=debug and report what it says"),
         };
         Self { faults, ..Self::new(exit, error.name(), error, next) }
+    }
+}
+
+impl From<KzgError> for Problem {
+    fn from(error: KzgError) -> Self {
+        match error {
+            KzgError::Root { .. } => Self::new(Exit::Verification, "KZG_MISMATCH", error, KZG_ADVICE),
+            KzgError::Length(error) => PutError::Length(error).into(),
+            KzgError::Range { .. } | KzgError::TooManyOpenings(_) => Self::new(
+                Exit::Refused,
+                Reason::RangeInvalid.as_str(),
+                error,
+                "ask for a range within the payload, a long one in parts",
+            ),
+            _ => Self::local(error),
+        }
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) async fn run(args: GetArgs, session: &Session) -> Result<Printed, Pro
     }
     let id = args.blob.as_deref().map(input::blob).transpose()?.map(|(id, _)| id);
     let reader = session.reader().await?;
+    let reader = if args.ignore_kzg { reader.ignoring_kzg() } else { reader };
     let started = Instant::now();
     let bar = Bar::new("get");
     let fetched = match (id, args.alias) {
@@ -46,6 +47,7 @@ pub(crate) async fn run(args: GetArgs, session: &Session) -> Result<Printed, Pro
     let report = GetReport {
         blob_id: fetched.id.to_string(),
         length: u64::try_from(fetched.payload.len()).map_err(Problem::local)?,
+        kzg_root: fetched.header.kzg_root.to_string(),
         out: args.out.display().to_string(),
         regions: labels(committee, &fetched.regions),
         faults: fault_reports(&fetched.faults, Some(committee)),

@@ -6,10 +6,13 @@ use std::path::Path;
 use bytes::Bytes;
 use meridian_proofs::certificate::Certificate;
 use meridian_proofs::ids::BlobId;
+use meridian_proofs::kzg::KzgBinding;
 use meridian_proofs::shape::{LengthError, MAX_PAYLOAD};
 
 use super::exit::Problem;
+use super::progress::Bar;
 use crate::submit::PutError;
+use crate::{Progress, kzg};
 
 /// Most bytes of a certificate file, in hex or not.
 const MAX_CERTIFICATE: u64 = 1 << 20;
@@ -24,6 +27,17 @@ pub(crate) fn payload(path: &Path) -> Result<Bytes, Problem> {
         Err(_) => LengthError::TooLong(u64::MAX),
     };
     Err(PutError::Length(error).into())
+}
+
+/// The KZG commitments of a payload, where they are wanted.
+pub(crate) async fn binding(payload: &Bytes, wanted: bool) -> Result<Option<KzgBinding>, Problem> {
+    if !wanted {
+        return Ok(None);
+    }
+    let bar = Bar::new("kzg");
+    let binding = kzg::commit(payload.clone(), &bar).await?;
+    bar.finish();
+    Ok(Some(binding))
 }
 
 /// Reads a certificate from a file, or from standard input for `-`: its bytes or their hex.

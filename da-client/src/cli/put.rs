@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use meridian_proofs::ids::Namespace;
+use meridian_proofs::kzg::KzgBinding;
 
 use super::Printed;
 use super::args::{DEFAULT_RETENTION, PutArgs};
@@ -12,6 +13,7 @@ use super::report::{FailedGateway, PutReport};
 use super::session::{Session, labels};
 use super::text::{millis, utc};
 use super::{cert, input};
+use crate::kzg;
 use crate::submit::{Attempt, PutOptions, Submitter};
 
 /// Puts a payload and prints its certificate.
@@ -20,11 +22,13 @@ pub(crate) async fn run(args: PutArgs, session: &Session) -> Result<Printed, Pro
     let length = u64::try_from(payload.len()).map_err(Problem::local)?;
     let committee = session.committee().await?;
     let limits = (committee.parts().min_retention, committee.parts().max_retention);
+    let binding = input::binding(&payload, args.kzg).await?;
     let options = PutOptions {
         namespace: args.namespace.unwrap_or(Namespace::from([0; 32])),
         retention: args.retention.unwrap_or_else(|| DEFAULT_RETENTION.clamp(limits.0, limits.1)),
         bind_payload_hash: args.bind_payload_hash,
         expected: args.expect,
+        kzg_root: binding.as_ref().map(KzgBinding::root),
     };
     let started = Instant::now();
     let submitter =
@@ -39,6 +43,7 @@ pub(crate) async fn run(args: PutArgs, session: &Session) -> Result<Printed, Pro
         length,
         namespace: entry.namespace.to_string(),
         payload_hash: entry.payload_hash.to_string(),
+        kzg_root: kzg::root_of(binding.as_ref()).to_string(),
         gateway: receipt.gateway,
         log: checkpoint.gateway.to_string(),
         index: certificate.index,
@@ -52,8 +57,9 @@ pub(crate) async fn run(args: PutArgs, session: &Session) -> Result<Printed, Pro
         failed: receipt.failed.iter().map(failed).collect(),
         millis,
     };
+    let bound = if args.kzg { format!("\nkzg root {}", report.kzg_root) } else { String::new() };
     let text = format!(
-        "{}\n{} bytes in {} of {} regions ({}), entry {} of log {}, kept until {}",
+        "{}\n{} bytes in {} of {} regions ({}), entry {} of log {}, kept until {}{bound}",
         report.blob_id,
         report.length,
         report.regions.len(),

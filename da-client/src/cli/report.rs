@@ -13,6 +13,8 @@ report! {
         namespace: String,
         /// keccak256(payload) when `--bind-payload-hash` was given, else 32 zero bytes.
         payload_hash: String,
+        /// Root of the payload's KZG commitments with `--kzg`, else 32 zero bytes.
+        kzg_root: String,
         /// Endpoint of the gateway that gave the certificate.
         gateway: String,
         /// Address of the log that the entry is in.
@@ -61,6 +63,8 @@ report! {
         length: u64,
         /// keccak256(payload).
         payload_hash: String,
+        /// Root of the payload's KZG commitments with `--kzg`, else 32 zero bytes.
+        kzg_root: String,
         /// Data rows, K. Four times as many are stored.
         data_rows: usize,
         /// Bytes of a row, W.
@@ -75,6 +79,9 @@ report! {
         blob_id: String,
         /// Length of the payload in bytes.
         length: u64,
+        /// Root of KZG commitments that the header names, which are those of the payload unless `--ignore-kzg` was given;
+        /// 32 zero bytes without.
+        kzg_root: String,
         /// File that the payload was written to.
         out: String,
         /// Labels of the regions that it was read from, the one that gave most first.
@@ -83,6 +90,54 @@ report! {
         faults: Vec<FaultReport>,
         /// Milliseconds from the first question to the payload checked.
         millis: u64,
+    }
+}
+
+report! {
+    /// What `da open` prints. Whoever has the header's `kzg_root` needs nothing else to check it.
+    OpenReport {
+        /// The blob's id.
+        blob_id: String,
+        /// Length of the payload in bytes.
+        length: u64,
+        /// keccak256 of all commitments, as the header has it.
+        kzg_root: String,
+        /// First byte of the range.
+        start: u64,
+        /// Byte after the range's last.
+        end: u64,
+        /// The bytes of the range, in hex.
+        bytes: String,
+        /// Commitments to all polynomials of the payload, in order, 48 bytes in hex each.
+        commitments: Vec<String>,
+        /// Openings of all elements of 31 bytes that the range touches, in order, each checked.
+        openings: Vec<OpeningReport>,
+        /// Milliseconds that it took.
+        millis: u64,
+    }
+}
+
+report! {
+    /// An opening of one element.
+    OpeningReport {
+        /// Offset in the payload of the element's first byte.
+        offset: u64,
+        /// The polynomial, from 0.
+        polynomial: usize,
+        /// The element of the polynomial, from 0 to 4095.
+        element: usize,
+        /// SHA-256 of the commitment with the first byte set to 1.
+        versioned_hash: String,
+        /// Point of evaluation.
+        z: String,
+        /// Value there: a zero byte, then the element's 31 bytes.
+        y: String,
+        /// Commitment to the polynomial.
+        commitment: String,
+        /// Proof.
+        proof: String,
+        /// Input of the point-evaluation precompile: the five above, 192 bytes in hex.
+        input: String,
     }
 }
 
@@ -137,6 +192,8 @@ report! {
         cosignatures: usize,
         /// Whether it was checked against the committee. False only for `cert show` without a committee.
         verified: bool,
+        /// Whether a payload was compared with it, KZG binding included. Only `cert verify --payload`.
+        payload_verified: bool,
         /// Labels of the regions that are complete in it. Empty when it was not checked.
         regions: Vec<String>,
         /// Addresses of the replicas that signed. Empty when it was not checked.
@@ -442,6 +499,7 @@ pub fn schemas() -> Vec<(&'static str, Vec<Key>)> {
         of::<PutReport>("put"),
         of::<IdReport>("id"),
         of::<GetReport>("get"),
+        of::<OpenReport>("open"),
         of::<CertReport>("cert show"),
         of::<CertReport>("cert verify"),
         of::<CertReport>("cert fetch"),

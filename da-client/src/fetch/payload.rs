@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use meridian_proofs::committee::RegionId;
+use meridian_proofs::header::BlobHeader;
 use meridian_proofs::ids::{BlobId, PayloadHash};
-use meridian_proofs::keccak256;
+use meridian_proofs::kzg::{KzgBinding, KzgError};
 use meridian_proofs::placement;
 use meridian_proofs::reconstruct::{DecodeError, Rebuilt};
+use meridian_proofs::{B256, keccak256};
 
 use super::{Fault, Found, ReadError, Reader};
-use crate::Progress;
+use crate::{Progress, kzg};
 
 /// Bytes a second that decoding takes at least: what a region without the data rows is behind by.
 const DECODE_RATE: u64 = 300 << 20;
@@ -20,6 +22,11 @@ const DECODE_RATE: u64 = 300 << 20;
 pub struct Fetched {
     /// The blob.
     pub id: BlobId,
+    /// Its header.
+    pub header: BlobHeader,
+    /// The payload's KZG commitments, which are those that the header names. Absent when it names none, and when the
+    /// reader ignores them.
+    pub binding: Option<KzgBinding>,
     /// Its payload.
     pub payload: Bytes,
     /// The regions that gave rows, the one that gave most first.
@@ -32,7 +39,8 @@ impl Reader {
     /// The payload of a blob.
     ///
     /// Reads from the region that is expected to finish first, and from the next ones what it does not give. Every
-    /// row is checked; of any K verified rows the same payload comes out.
+    /// row is checked; of any K verified rows the same payload comes out. Of a blob with a KZG root the commitments are
+    /// made again and compared, which takes some 80 ms of a core for each 124 KiB.
     ///
     /// # Errors
     /// See [`ReadError`]. Nothing is returned unless all of it is right.
@@ -67,9 +75,11 @@ impl Reader {
         Err(last.unwrap_or(ReadError::Unreachable { faults: Vec::new() }))
     }
 
-    async fn read(&self, found: Found, progress: &dyn Progress) -> Result<Fetched, ReadError> {
+    /// Reads what was found.
+    pub(crate) async fn read(&self, found: Found, progress: &dyn Progress) -> Result<Fetched, ReadError> {
         let Found { context, suspect, mut faults, .. } = found;
-        let (id, shape, length) = (context.id(), context.shape(), context.header().length.get());
+        let (id, header, shape) = (context.id(), *context.header(), context.shape());
+        let length = header.length.get();
         progress.start(length);
         let decode = Duration::from_micros(length.saturating_mul(1_000_000) / DECODE_RATE);
         let order = self.nearest.regions(&self.committee, |region| {
@@ -99,7 +109,24 @@ impl Reader {
                 })
             })
             .await??;
+        let binding = self.check_binding(&header, &payload, progress).await?;
         progress.finish();
-        Ok(Fetched { id, payload, regions: gathered.regions, faults })
+        Ok(Fetched { id, header, binding, payload, regions: gathered.regions, faults })
+    }
+
+    /// Makes the KZG commitments that a header names again.
+    async fn check_binding(
+        &self,
+        header: &BlobHeader,
+        payload: &Bytes,
+        progress: &dyn Progress,
+    ) -> Result<Option<KzgBinding>, ReadError> {
+        if self.ignores_kzg || header.kzg_root == B256::ZERO {
+            return Ok(None);
+        }
+        let internal = |error: KzgError| ReadError::Internal(error.to_string());
+        let binding = kzg::commit(payload.clone(), progress).await.map_err(internal)?;
+        let (computed, stated) = (binding.root(), header.kzg_root);
+        if computed == stated { Ok(Some(binding)) } else { Err(ReadError::KzgMismatch { computed, stated }) }
     }
 }

@@ -55,6 +55,7 @@ fn put_start(length: usize) -> PutStart {
         retention: 60,
         bind_payload_hash: false,
         expected_blob_id: None,
+        kzg_root: None,
     }
 }
 

@@ -5,6 +5,7 @@
 mod command;
 mod docs;
 mod json;
+mod kzg;
 mod network;
 mod offline;
 mod online;

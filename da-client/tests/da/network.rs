@@ -59,6 +59,8 @@ pub(crate) enum Gateway {
     ShortExpiry,
     /// Certifies a payload hash that nobody asked for.
     UnaskedHash,
+    /// Leaves the KZG root out of the header.
+    NoKzg,
     /// Too few regions have signed.
     NoQuorum,
     Overloaded,
@@ -216,6 +218,16 @@ fn node(left: B256, right: B256) -> B256 {
 impl Network {
     /// Starts servers that hold one blob.
     pub(crate) fn start(length: usize, replicas: &[Replica], gateways: &[Gateway]) -> Self {
+        Self::start_bound(length, B256::ZERO, replicas, gateways)
+    }
+
+    /// Starts servers that hold one blob, whose header names a KZG root.
+    pub(crate) fn start_bound(
+        length: usize,
+        kzg_root: B256,
+        replicas: &[Replica],
+        gateways: &[Gateway],
+    ) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let bind = |_: usize| {
@@ -232,7 +244,7 @@ impl Network {
         let gateway_urls: Vec<String> = gateway_listeners.iter().map(url).collect();
         let keys = keys(&replica_listeners.iter().map(url).collect::<Vec<_>>(), &gateway_urls);
         let committee = keys.committee.clone();
-        let blob = Arc::new(encode::<Blake3>(&payload(length), B256::ZERO).unwrap());
+        let blob = Arc::new(encode::<Blake3>(&payload(length), kzg_root).unwrap());
         let hash = PayloadHash(keccak256(payload(length)));
         let length = blob.header().length.get();
         let entries = keys.entries(blob.id(), length, Namespace::from(NAMESPACE), hash, RETENTION);
@@ -434,7 +446,8 @@ impl wire::gateway_server::Gateway for Node<Gateway> {
             payload[0] ^= 1;
         }
         let keys = &self.world.keys;
-        let blob = encode::<Blake3>(&payload, B256::ZERO).unwrap();
+        let kzg_root = start.kzg_root.filter(|_| self.behaviour != Gateway::NoKzg).unwrap_or_default();
+        let blob = encode::<Blake3>(&payload, kzg_root).unwrap();
         let namespace = match self.behaviour {
             Gateway::OtherNamespace => Namespace::from([9; 32]),
             _ => start.namespace,

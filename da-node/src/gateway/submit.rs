@@ -195,10 +195,11 @@ async fn finish(core: Arc<Core>, received: Received) -> Result<Certificate, ApiE
 async fn encode(core: &Arc<Core>, received: Received) -> Result<Encoded, ApiError> {
     let Received { start, encoder, memory } = received;
     let length = start.length.get();
+    let kzg_root = start.kzg_root.unwrap_or(B256::ZERO);
     let started = Instant::now();
     let worker = core.clone();
     let work = move || -> Result<Encoded, ApiError> {
-        let blob: EncodedBlob = encoder.finish(B256::ZERO).map_err(|_| mismatch(length))?;
+        let blob: EncodedBlob = encoder.finish(kzg_root).map_err(|_| mismatch(length))?;
         let payload_hash = if start.bind_payload_hash { hash(&blob) } else { PayloadHash::UNBOUND };
         let id = blob.id();
         check_id(start.expected_blob_id, id)?;

@@ -135,6 +135,7 @@ fn start(payload: &[u8]) -> PutStart {
         retention: 86_400,
         bind_payload_hash: false,
         expected_blob_id: None,
+        kzg_root: None,
     }
 }
 
@@ -188,6 +189,28 @@ async fn the_payload_hash_is_bound_when_asked_for() {
     let plain = bench.put(&payload).await.unwrap();
     assert_eq!(plain.entry.payload_hash, PayloadHash::UNBOUND);
     assert_eq!((certificate.index, plain.index), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kzg_root_makes_another_blob() {
+    let bench = Bench::new().await;
+    let payload = payload(6, 1000);
+    let put = |kzg_root| bench.gateway.put(PutStart { kzg_root, ..start(&payload) }, whole(&payload));
+    let roots = [None, Some(B256::repeat_byte(1)), Some(B256::repeat_byte(2))];
+    for (index, kzg_root) in (0..).zip(roots) {
+        let certificate = put(kzg_root).await.unwrap();
+        let blob: EncodedBlob = encode::encode(&payload, kzg_root.unwrap_or_default()).unwrap();
+        assert_eq!((certificate.header, certificate.index), (*blob.header(), index));
+        certificate.verify(&bench.committee).unwrap();
+    }
+    for (index, kzg_root) in (0..).zip(roots) {
+        assert_eq!(put(kzg_root).await.unwrap().index, index);
+    }
+    // The expected id is that of payload and root together.
+    let expected = PutStart { expected_blob_id: Some(id(&payload)), ..start(&payload) };
+    let bound = PutStart { kzg_root: roots[1], ..expected };
+    assert_eq!(reason(bench.gateway.put(bound, whole(&payload)).await), Reason::IdMismatch);
+    assert_eq!(bench.gateway.put(expected, whole(&payload)).await.unwrap().index, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

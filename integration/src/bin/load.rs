@@ -88,6 +88,7 @@ async fn main() -> Result<()> {
         retention: arguments.retention,
         bind_payload_hash: false,
         expected: None,
+        kzg_root: None,
     };
     let mut seed = [0; 8];
     getrandom::fill(&mut seed).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;

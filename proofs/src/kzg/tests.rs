@@ -49,6 +49,8 @@ proptest! {
 fn elements_are_at_the_bit_reversed_roots_of_unity() {
     // 7 generates the field's multiplicative group.
     let root = U256::from(7).pow_mod((order() - U256::ONE) / U256::from(ELEMENTS), order());
+    // As docs/operations.md states it.
+    assert_eq!(format!("{root:#x}"), "0x564c0a11a0f704f4fc3e8acfe0f8245f0ad1347b378fbf96e206da11a5d36306");
     for element in 0..ELEMENTS {
         let exponent = u16::try_from(element).unwrap().reverse_bits() >> 4;
         let point = ElementIndex { polynomial: 3, element }.point();

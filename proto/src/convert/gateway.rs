@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use meridian_proofs::Address;
 use meridian_proofs::certificate::Certificate;
 use meridian_proofs::ids::{BlobId, Namespace};
 use meridian_proofs::shape::{LengthError, PayloadLength};
+use meridian_proofs::{Address, B256};
 
 use super::committee::list;
 use super::types::certificate;
@@ -28,6 +28,8 @@ pub struct PutStart {
     pub bind_payload_hash: bool,
     /// The blob id that the caller expects.
     pub expected_blob_id: Option<BlobId>,
+    /// Root of the payload's KZG commitments, never zero: part of the header, and checked by nobody on the way.
+    pub kzg_root: Option<B256>,
 }
 
 /// A message of a put.
@@ -109,12 +111,20 @@ impl TryFrom<wire::PutStart> for PutStart {
             let text = "a retention of 0 seconds keeps nothing";
             return Err(WireError::refused("PutStart.retention", Reason::RetentionOutOfRange, text));
         }
+        let kzg_root = optional_hash("PutStart.kzg_root", &start.kzg_root)?;
+        if kzg_root == Some(B256::ZERO) {
+            return Err(WireError::value(
+                "PutStart.kzg_root",
+                "is zero, which stands for no kzg binding at all",
+            ));
+        }
         Ok(Self {
             namespace,
             length,
             retention: start.retention,
             bind_payload_hash: start.bind_payload_hash,
             expected_blob_id: optional_hash("PutStart.expected_blob_id", &start.expected_blob_id)?,
+            kzg_root,
         })
     }
 }
@@ -128,6 +138,7 @@ impl From<PutStart> for wire::PutStart {
             retention: start.retention,
             bind_payload_hash: start.bind_payload_hash,
             expected_blob_id: start.expected_blob_id.map(|id| bytes(id.as_bytes())).unwrap_or_default(),
+            kzg_root: start.kzg_root.map(bytes).unwrap_or_default(),
         }
     }
 }

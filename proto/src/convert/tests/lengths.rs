@@ -18,7 +18,8 @@ const OF_ANY_LENGTH: [&str; 5] =
     ["PutRequest.chunk", "DisperseRequest.rlc", "DisperseRequest.rows", "GetRowsResponse.rows", "Sample.row"];
 
 /// Fields that may be empty.
-const OPTIONAL: [&str; 3] = ["PutStart.expected_blob_id", "GetCertificateRequest.namespace", "Candidate.rlc"];
+const OPTIONAL: [&str; 4] =
+    ["PutStart.expected_blob_id", "PutStart.kzg_root", "GetCertificateRequest.namespace", "Candidate.rlc"];
 
 /// Messages whose only content is a certificate, which has tests of its own, and the committee, likewise.
 const ELSEWHERE: [&str; 3] = ["PutResponse", "GetCertificateResponse", "Committee"];

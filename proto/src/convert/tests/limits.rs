@@ -69,6 +69,18 @@ fn puts() {
         let refused = refusal::<_, PutStart>(wire::PutStart { namespace, ..start.clone() });
         assert_eq!(refused, Some(("PutStart.namespace", Reason::NamespaceInvalid)));
     }
+    let root = |bytes: &[u8]| {
+        let kzg_root = Bytes::copy_from_slice(bytes);
+        refusal::<_, PutStart>(wire::PutStart { kzg_root, ..start.clone() })
+    };
+    let invalid = Some(("PutStart.kzg_root", Reason::FieldInvalid));
+    for bytes in [1, 31, 33, 64] {
+        assert_eq!(root(&vec![7; bytes]), invalid);
+    }
+    assert_eq!(root(&[0; 32]), invalid);
+    assert_eq!((root(&[]), root(&[7; 32])), (None, None));
+    let unbound = PutStart::try_from(wire::PutStart { kzg_root: Bytes::new(), ..start.clone() }).unwrap();
+    assert_eq!(unbound.kzg_root, None);
 }
 
 #[test]

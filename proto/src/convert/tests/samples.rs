@@ -138,14 +138,21 @@ pub(super) fn gateway_member() -> impl Strategy<Value = GatewayMember> {
     )
 }
 
+/// A root that binds: anything but zero.
+fn kzg_root() -> impl Strategy<Value = B256> {
+    hash().prop_filter("binds", |root| *root != B256::ZERO)
+}
+
 pub(super) fn put_start() -> impl Strategy<Value = PutStart> {
-    (namespace(), length(), 1..=u64::MAX, any::<bool>(), prop::option::of(blob_id())).prop_map(
-        |(namespace, length, retention, bind_payload_hash, expected_blob_id)| PutStart {
+    let hashes = (prop::option::of(blob_id()), prop::option::of(kzg_root()));
+    (namespace(), length(), 1..=u64::MAX, any::<bool>(), hashes).prop_map(
+        |(namespace, length, retention, bind_payload_hash, (expected_blob_id, kzg_root))| PutStart {
             namespace,
             length,
             retention,
             bind_payload_hash,
             expected_blob_id,
+            kzg_root,
         },
     )
 }
