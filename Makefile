@@ -30,8 +30,8 @@ deny: ## Licences, sources and banned versions, where cargo-deny is installed
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --all-features check bans licenses sources; \
 	else echo "cargo-deny is not installed, skipped: cargo install --locked cargo-deny"; fi
 
-bench: ## Benchmarks of the codec and of signatures
-	cargo bench --locked -p meridian-proofs
+bench: ## The codec beside its peers and a floor; writes docs/benchmarks.md
+	cargo bench --locked -p meridian-proofs --bench compare -- --record ../docs/benchmarks.md
 
 load: ## Put-to-certificate and get on a network of its own, with the floor beside it; writes docs/benchmarks.md
 	cargo run --release --locked -p meridian-integration --bin load -- --devnet --record docs/benchmarks.md

@@ -1,20 +1,19 @@
-//! Encode, check and decode, beside the floor of what any implementation of this codec must do.
+//! Single functions of the codec, each by itself; what they are compared with is in the other benchmark, `compare`.
 #![allow(clippy::expect_used, missing_docs, reason = "a bench may stop")]
+
+use std::{fs, path::Path, sync::Arc};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use meridian_proofs::{
     B256,
-    encode::{EncodedBlob, encode},
-    hash::{Blake3, HashProfile},
+    buffers::RowBuffers,
+    codeword::extend,
+    encode::{EncodedBlob, encode, encode_reusing},
+    hash::{Blake3, HashProfile, Sha256},
     reconstruct::RowSet,
     row_proof::BlobContext,
     shape::RowIndex,
 };
-use reed_solomon_simd::{
-    engine::DefaultEngine,
-    rate::{HighRateEncoder, RateEncoder},
-};
-use std::{fs, hint::black_box, path::Path, sync::Arc};
 
 fn payloads() -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../integration/testdata/batches");
@@ -29,49 +28,39 @@ fn payloads() -> Vec<(String, Vec<u8>)> {
     ]
 }
 
-/// Reed-Solomon in column stripes with a reused encoder, and a leaf for each row: no tree, no combination, no output.
-fn floor(blob: &EncodedBlob) {
-    let shape = blob.shape();
-    let (k, n, w) = (shape.data_rows(), shape.parity_rows(), shape.row_bytes());
-    let rows = blob.rows(shape.all());
-    let stripe = w.min(512);
-    let mut encoder = HighRateEncoder::new(k, n, stripe, DefaultEngine::new(), None).expect("shape");
-    for start in (0..w).step_by(stripe) {
-        let end = w.min(start + stripe);
-        encoder.reset(k, n, end - start).expect("shape");
-        for row in rows.chunks_exact(w).take(k) {
-            encoder.add_original_shard(&row[start..end]).expect("row");
-        }
-        black_box(encoder.encode().expect("rows").recovery(0));
-    }
-    for row in rows.chunks_exact(w) {
-        black_box(Blake3::row_leaf(row));
-    }
-}
-
-fn codec(criterion: &mut Criterion) {
+fn profile<H: HashProfile>(criterion: &mut Criterion, group: &str) {
     for (name, payload) in payloads() {
-        let blob: EncodedBlob = encode(&payload, B256::ZERO).expect("payload in bounds");
-        let context: Arc<BlobContext> =
+        let blob: EncodedBlob<H> = encode(&payload, B256::ZERO).expect("payload in bounds");
+        let shape = blob.shape();
+        let context: Arc<BlobContext<H>> =
             Arc::new(BlobContext::new(blob.id(), *blob.header(), blob.rlc().clone()).expect("own header"));
-        let k = u32::try_from(blob.shape().data_rows()).expect("rows");
-        let parity = blob.shape().range(k, k).expect("parity rows");
+        let k = u32::try_from(shape.data_rows()).expect("rows");
+        let parity = shape.range(k, k).expect("parity rows");
         let (rows, proof) = (blob.rows(parity), blob.range_proof(parity));
         let (row, row_proof) = (blob.row(RowIndex(k)), blob.row_proof(RowIndex(k)));
         let mut set = RowSet::new(context.clone());
         set.insert(context.check_range(parity, rows.clone(), &proof).expect("own rows")).expect("own blob");
+        let buffers = RowBuffers::new(usize::MAX);
+        let mut all = blob.rows(shape.all()).to_vec();
 
-        let mut group = criterion.benchmark_group("codec");
+        let mut group = criterion.benchmark_group(group);
         let id = |what| BenchmarkId::new(what, &name);
         group.throughput(Throughput::Bytes(payload.len() as u64));
-        group.bench_function(id("floor"), |b| b.iter(|| floor(&blob)));
-        group.bench_function(id("encode"), |b| b.iter(|| encode::<Blake3>(&payload, B256::ZERO)));
-        group.bench_function(id("context"), |b| {
-            b.iter(|| BlobContext::<Blake3>::new(blob.id(), *blob.header(), blob.rlc().clone()));
+        group.bench_function(id("encode"), |b| {
+            b.iter(|| encode_reusing::<H>(&buffers, &payload, B256::ZERO));
         });
-        group.bench_function(id("decode_from_parity"), |b| b.iter(|| set.payload()));
+        group.bench_function(id("extend"), |b| b.iter(|| extend(&shape, &mut all)));
+        group.bench_function(id("leaves"), |b| b.iter(|| H::row_leaves(&all, shape.row_bytes())));
+        group.bench_function(id("coefficients"), |b| {
+            b.iter(|| H::coefficients(&blob.header().row_root, &shape));
+        });
+        group.bench_function(id("context"), |b| {
+            b.iter(|| BlobContext::<H>::new(blob.id(), *blob.header(), blob.rlc().clone()));
+        });
+        group.bench_function(id("payload_from_parity"), |b| b.iter(|| set.payload()));
+        group.bench_function(id("rebuild_from_parity"), |b| b.iter(|| set.rebuild()));
         group.throughput(Throughput::Bytes(rows.len() as u64));
-        group.bench_function(id("check_range_of_k"), |b| {
+        group.bench_function(id("check_interval"), |b| {
             b.iter(|| context.check_range(parity, rows.clone(), &proof));
         });
         group.throughput(Throughput::Bytes(row.len() as u64));
@@ -80,6 +69,11 @@ fn codec(criterion: &mut Criterion) {
         });
         group.finish();
     }
+}
+
+fn codec(criterion: &mut Criterion) {
+    profile::<Blake3>(criterion, "blake3");
+    profile::<Sha256>(criterion, "sha256");
 }
 
 criterion_group!(benches, codec);
