@@ -8,7 +8,14 @@ use crate::{
     rs,
     shape::{BLOCK_BYTES, Shape},
 };
+use rayon::prelude::*;
 use thiserror::Error;
+
+/// Rows that one thread combines at a time, as many as a kernel takes together.
+const GROUP: usize = 64;
+
+/// Bytes of rows from which other threads are worth their waking.
+const SHARED: usize = 256 << 10;
 
 /// Combinations of the K data rows.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -76,18 +83,26 @@ impl RlcVector {
     /// The vector extended by N values as rows are by N rows: each value in a shard of one block.
     pub(crate) fn extend(&self, parity_rows: usize) -> Result<Vec<Gf128>, reed_solomon_simd::Error> {
         let mut shards = vec![0; (self.len() + parity_rows) * BLOCK_BYTES];
-        for (shard, value) in shards.as_chunks_mut::<BLOCK_BYTES>().0.iter_mut().zip(&self.0) {
-            for (limb, element) in value.0.iter().enumerate() {
-                let [low, high] = element.to_le_bytes();
-                (shard[limb], shard[32 + limb]) = (low, high);
-            }
+        for (shard, value) in shards.as_chunks_mut().0.iter_mut().zip(&self.0) {
+            *shard = pack(value);
         }
         rs::extend(self.len(), parity_rows, BLOCK_BYTES, &mut shards)?;
-        let unpack = |shard: &[u8; BLOCK_BYTES]| {
-            Gf128(core::array::from_fn(|limb| u16::from_le_bytes([shard[limb], shard[32 + limb]])))
-        };
         Ok(shards.as_chunks().0.iter().map(unpack).collect())
     }
+}
+
+/// The shard of a value: low bytes of the limbs, and 32 further on high ones.
+fn pack(value: &Gf128) -> [u8; BLOCK_BYTES] {
+    let mut shard = [0; BLOCK_BYTES];
+    for (limb, element) in value.0.iter().enumerate() {
+        [shard[limb], shard[32 + limb]] = element.to_le_bytes();
+    }
+    shard
+}
+
+/// The value of a shard.
+fn unpack(shard: &[u8; BLOCK_BYTES]) -> Gf128 {
+    Gf128(core::array::from_fn(|limb| u16::from_le_bytes([shard[limb], shard[32 + limb]])))
 }
 
 /// Combines rows with the coefficients of one blob.
@@ -104,7 +119,13 @@ impl Combiner {
     /// # Panics
     /// The rows are not as many as the values, or not as long as there are coefficients for.
     pub(crate) fn combine_rows(&self, rows: &[u8], into: &mut [Gf128]) {
-        self.0.combine(rows, into);
+        if rows.len() >= SHARED && into.len() > GROUP && rayon::current_num_threads() > 1 {
+            let row_bytes = rows.len() / into.len();
+            let groups = into.par_chunks_mut(GROUP).zip_eq(rows.par_chunks(GROUP * row_bytes));
+            groups.for_each(|(into, rows)| self.0.combine(rows, into));
+        } else {
+            self.0.combine(rows, into);
+        }
     }
 }
 
@@ -139,6 +160,39 @@ mod tests {
             prop_assert_eq!(extended, TWIN.extend_values(&values));
             prop_assert_eq!(vector.root::<Blake3>(), twin::rlc_root(&values));
             prop_assert_eq!(RlcVector::from_bytes(&vector.to_bytes()), Ok(vector));
+        }
+    }
+
+    #[test]
+    fn threads_do_not_show() {
+        let mut stream = ::blake3::Hasher::new().finalize_xof();
+        let mut bytes = |count| {
+            let mut bytes = vec![0; count];
+            stream.fill(&mut bytes);
+            bytes
+        };
+        let coefficients: Vec<_> =
+            bytes(1024 * VALUE_BYTES).as_chunks().0.iter().map(|value| Gf128::from_bytes(*value)).collect();
+        let combiner = Combiner::new(&coefficients);
+        let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let (alone, together) = (pool(1), pool(3));
+        for rows in [0, 1, 63, 64, 65, 127, 128, 129, 300] {
+            let bytes = bytes(rows * 2048);
+            let combined = |pool: &rayon::ThreadPool| {
+                let mut values = vec![Gf128::default(); rows];
+                pool.install(|| combiner.combine_rows(&bytes, &mut values));
+                values
+            };
+            let one_by_one: Vec<_> = bytes
+                .chunks_exact(2048)
+                .map(|row| {
+                    let mut value = [Gf128::default()];
+                    combiner.combine_rows(row, &mut value);
+                    value[0]
+                })
+                .collect();
+            assert_eq!(combined(&alone), one_by_one);
+            assert_eq!(combined(&together), one_by_one);
         }
     }
 

@@ -106,5 +106,55 @@ mod tests {
                 prop_assert_eq!(&combinations(*level, &coefficients, offset, &rows), &want, "{:?}", level);
             }
         }
+
+        #[test]
+        fn long_rows_agree_with_the_twin(
+            (coefficients, rows) in blocks_and_rows(7_usize..40, prop_oneof![0_usize..3, 16_usize..22])
+        ) {
+            let want = twins(&coefficients, &rows);
+            for level in Level::available() {
+                prop_assert_eq!(&combinations(*level, &coefficients, 0, &rows), &want, "{:?}", level);
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_and_limbs_of_one_kind_agree_with_the_twin() {
+        for byte in [0, 1, 0x80, 0xFF] {
+            for limb in [0, 1, 0x00FF, 0x0100, 0x8000, 0xFFFF] {
+                for rows in [1, 9, 10, 31, 32, 33, 64, 65] {
+                    let coefficients = vec![[limb; 8]; 64];
+                    let rows = vec![byte; rows * 128];
+                    let want = twins(&coefficients, &rows[..128]).repeat(rows.len() / 128);
+                    for level in Level::available() {
+                        assert_eq!(combinations(*level, &coefficients, 0, &rows), want, "{level:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_symbol_counts_by_its_own_coefficient() {
+        let coefficients: Vec<[u16; 8]> = (0..96_u16).map(|s| [s + 1, 0, 0, 0, 0, 0, 0, !s]).collect();
+        for rows in [1, 20, 64] {
+            for symbol in 0..96 {
+                let mut bytes = vec![0; rows * 192];
+                let last = bytes.len() - 192;
+                bytes[last + 64 * (symbol / 32) + symbol % 32] = 1;
+                let mut want = vec![[0; 8]; rows];
+                want[rows - 1] = coefficients[symbol];
+                for level in Level::available() {
+                    assert_eq!(combinations(*level, &coefficients, 0, &bytes), want, "{level:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "left == right")]
+    fn rows_must_be_whole() {
+        let mut values = [Gf128::default(); 2];
+        Coefficients::new(Level::best(), &[Gf128::default(); 32]).combine(&[0; 127], &mut values);
     }
 }

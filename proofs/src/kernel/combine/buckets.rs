@@ -10,9 +10,10 @@ use crate::{
 };
 
 /// Sums of coefficients by a byte of their symbol.
-type Buckets = [u128; 256];
+type Buckets = [Gf128; 256];
 
 /// The combinations of consecutive rows, one for each value of `into`.
+#[inline(always)]
 pub(super) fn combine(coefficients: &[Gf128], rows: &[u8], into: &mut [Gf128]) {
     let row_bytes = 2 * coefficients.len();
     assert_eq!(rows.len(), row_bytes * into.len());
@@ -21,32 +22,43 @@ pub(super) fn combine(coefficients: &[Gf128], rows: &[u8], into: &mut [Gf128]) {
     }
 }
 
+#[inline(always)]
 fn combine_row(coefficients: &[Gf128], row: &[u8]) -> Gf128 {
-    let (mut by_low, mut by_high): (Buckets, Buckets) = ([0; 256], [0; 256]);
+    let mut buckets = [Gf128::default(); 512];
+    let (by_low, by_high) = buckets.split_at_mut(256);
     let blocks = row.as_chunks::<BLOCK_BYTES>().0.iter().zip(coefficients.as_chunks::<32>().0);
     for (block, coefficients) in blocks {
         let (low, high) = block.split_at(32);
         for ((low, high), coefficient) in low.iter().zip(high).zip(coefficients) {
-            let bits = coefficient.to_bits();
-            by_low[usize::from(*low)] ^= bits;
-            by_high[usize::from(*high)] ^= bits;
+            by_low[usize::from(*low)] ^= coefficient;
+            by_high[usize::from(*high)] ^= coefficient;
         }
     }
-    let mut sums = [0; 16];
-    let (low, high) = sums.split_at_mut(8);
-    sum_by_bits(by_low, low);
-    sum_by_bits(by_high, high);
+    let mut sums = [Gf128::default(); 16];
+    for (buckets, sums) in buckets.as_chunks().0.iter().zip(sums.as_chunks_mut().0) {
+        sum_by_bits(buckets, sums);
+    }
     fold_bits(&sums)
 }
 
 /// For each bit, the sum of the buckets whose byte has it.
-fn sum_by_bits(mut buckets: Buckets, sums: &mut [u128]) {
-    for (bit, sum) in sums.iter_mut().enumerate().rev() {
-        // The highest bit that is left: without it a byte is one of the lower half, which takes its bucket on.
-        let (without, with) = buckets[..2 << bit].split_at_mut(1 << bit);
-        for (without, with) in without.iter_mut().zip(with) {
-            *sum ^= *with;
-            *without ^= *with;
+#[inline(always)]
+fn sum_by_bits(buckets: &Buckets, sums: &mut [Gf128; 8]) {
+    let mut by_nibbles = [[Gf128::default(); 16]; 2];
+    let [by_low, by_high] = &mut by_nibbles;
+    for (buckets, by_high) in buckets.as_chunks::<16>().0.iter().zip(by_high) {
+        let mut sum = Gf128::default();
+        for (bucket, by_low) in buckets.iter().zip(&mut *by_low) {
+            *by_low ^= bucket;
+            sum ^= bucket;
+        }
+        *by_high = sum;
+    }
+    for (values, sums) in by_nibbles.iter().zip(sums.as_chunks_mut::<4>().0) {
+        for (bit, sum) in sums.iter_mut().enumerate() {
+            for (_, value) in values.iter().enumerate().filter(|(nibble, _)| nibble >> bit & 1 == 1) {
+                *sum ^= value;
+            }
         }
     }
 }

@@ -27,8 +27,14 @@ use std::{
 /// Rows in a vector.
 const ROWS: usize = 32;
 
-/// Fewer rows than this are faster one by one.
-const FEW: usize = 10;
+/// Fewer rows than this are faster one by one, unless they are short.
+const FEW: usize = 18;
+
+/// Fewer rows than this are faster one by one even if they are short.
+const FEW_SHORT: usize = 10;
+
+/// Bytes of the longest row that is short.
+const SHORT: usize = 1024;
 
 /// Symbols that are worked on between a load and a store of the sums.
 const STEP: usize = 16;
@@ -102,8 +108,9 @@ fn nibbles_of(byte: u8) -> (u16, u16) {
 pub(super) fn combine(coefficients: &[Gf128], mut rows: &[u8], mut into: &mut [Gf128]) {
     let row_bytes = 2 * coefficients.len();
     assert_eq!(rows.len(), row_bytes * into.len());
-    while into.len() >= FEW {
-        let vectors = if into.len() < ROWS + FEW { 1 } else { 2 };
+    let few = if row_bytes <= SHORT { FEW_SHORT } else { FEW };
+    while into.len() >= few {
+        let vectors = if into.len() < ROWS + few { 1 } else { 2 };
         let count = into.len().min(vectors * ROWS);
         let (now, later) = into.split_at_mut(count);
         let (bytes, rest) = rows.split_at(count * row_bytes);
