@@ -6,8 +6,7 @@ use super::input::{Input, noise};
 use meridian_proofs::{
     codeword::{Codeword, RowChecker, extend, recover},
     field::{Gf128, mul},
-    hash::{Blake3, HashProfile},
-    merkle::RowTree,
+    hash::{Blake3, HashProfile, Sha256},
     shape::{BLOCK_BYTES, RowRange, Shape},
 };
 use reed_solomon_simd::{
@@ -18,12 +17,13 @@ use reed_solomon_simd::{
 /// Most bytes of all rows of a shape that is tried, unless a row of one block takes more.
 const MOST_BYTES: usize = 256 << 10;
 
-/// Logarithm of K u8, blocks of a row u8, where the buffers begin u8, window start u16, rows to skip u8, then what the
+/// Rows u8, blocks of a row u8, where the buffers begin u8, first row kept u16, which
+/// rows are kept after it u8, then what the
 /// data rows begin with; noise follows.
 pub fn codec(data: &[u8]) {
     let mut input = Input(data);
     let shape = shape(input.byte(), input.byte());
-    let (offset, start, skip) = (usize::from(input.byte()) % BLOCK_BYTES, input.u16(), input.byte());
+    let (offset, start, choice) = (usize::from(input.byte()) % BLOCK_BYTES, input.u16(), input.byte());
     let data = &input.0[..input.0.len().min(shape.data_bytes())];
     let data = [data, &noise(u64::from(start), shape.data_bytes() - data.len())].concat();
 
@@ -34,33 +34,51 @@ pub fn codec(data: &[u8]) {
     assert!(rows.starts_with(&data), "extension changed the data");
     assert!(rows[data.len()..] == parity(&shape, &data), "parity differs");
 
-    // K rows from a window that may wrap, or with gaps: the last whose index is no multiple of `skip` + 1.
-    let kept: Vec<usize> = if skip == 0 {
-        (0..shape.data_rows()).map(|row| (usize::from(start) + row) % shape.total_rows()).collect()
+    recovers(&shape, &data, rows, start, choice);
+    if offset % 2 == 0 {
+        commits::<Blake3>(&shape, &data, rows, start);
     } else {
-        let rows = (0..shape.total_rows()).rev().filter(|row| row % (usize::from(skip) + 1) != 0);
-        rows.take(shape.data_rows()).collect()
-    };
-    let mut known = vec![None; shape.total_rows()];
-    for row in &kept {
-        known[*row] = Some(&rows[row * shape.row_bytes()..][..shape.row_bytes()]);
+        commits::<Sha256>(&shape, &data, rows, start);
     }
-    assert!(recover(&shape, &known).unwrap() == data, "recovered data differ");
-    known[kept[0]] = None;
-    assert!(recover(&shape, &known).is_err(), "recovered from too few rows");
-
-    commits::<Blake3>(&shape, &data, rows, start);
 }
 
-/// The shape for two bytes: K of 1 to 2048.
-fn shape(log: u8, blocks: u8) -> Shape {
-    // The largest take longest, so hardly any byte chooses them.
-    let data_rows = 1 << if log < 252 { log % 9 } else { log - 244 };
-    let most = (MOST_BYTES / (4 * BLOCK_BYTES * data_rows)).max(1);
-    let blocks = 1 + usize::from(blocks) % most;
-    let [data_rows, row_bytes] =
-        [data_rows, BLOCK_BYTES * blocks].map(|number| u32::try_from(number).unwrap());
-    Shape::custom(data_rows, 3 * data_rows, row_bytes).unwrap()
+/// K rows, or a few more, recover the data: those from `start` around the end of the rows, or every second, third or
+/// fourth of them, with regular gaps.
+fn recovers(shape: &Shape, data: &[u8], rows: &[u8], start: u16, choice: u8) {
+    let (row_bytes, total_rows) = (shape.row_bytes(), shape.total_rows());
+    let (step, gap, more) =
+        (usize::from(choice % 4) + 1, usize::from(choice / 4 % 16), usize::from(choice / 64));
+    let wanted = |place: &usize| place.is_multiple_of(step) && (gap == 0 || place % (gap + 1) != gap);
+    let (wanted, others): (Vec<usize>, Vec<usize>) = (0..total_rows).partition(wanted);
+    let kept = wanted.into_iter().chain(others).take((shape.data_rows() + more).min(total_rows));
+    let kept: Vec<usize> = kept.map(|place| (usize::from(start) + place) % total_rows).collect();
+
+    // Each row in memory of its own.
+    let copies: Vec<Vec<u8>> = kept.iter().map(|row| rows[row * row_bytes..][..row_bytes].to_vec()).collect();
+    let mut known = vec![None; total_rows];
+    for (row, copy) in kept.iter().zip(&copies) {
+        known[*row] = Some(copy.as_slice());
+    }
+    assert!(recover(shape, &known).unwrap() == data, "recovered data differ");
+    for row in &kept[shape.data_rows() - 1..] {
+        known[*row] = None;
+    }
+    assert!(recover(shape, &known).is_err(), "recovered from too few rows");
+}
+
+/// The shape for two bytes: K of 1 to 2048 and N = 3K, or N and K as only the conformance profile has them.
+fn shape(rows: u8, blocks: u8) -> Shape {
+    let (data_rows, parity_rows) = match rows {
+        0..192 => (1 << (rows % 9), 3 << (rows % 9)),
+        192..252 => (usize::from(rows - 191), 1 + usize::from(blocks % 61)),
+        // The largest take longest, so hardly any byte chooses them.
+        252.. => (1 << (rows - 244), 3 << (rows - 244)),
+    };
+    let most = (MOST_BYTES / (BLOCK_BYTES * (data_rows + parity_rows))).max(1);
+    let row_bytes = BLOCK_BYTES * (1 + usize::from(blocks) % most);
+    let [data_rows, parity_rows, row_bytes] =
+        [data_rows, parity_rows, row_bytes].map(|number| u32::try_from(number).unwrap());
+    Shape::custom(data_rows, parity_rows, row_bytes).unwrap()
 }
 
 /// The codeword of the data has these rows, the tree that hashing them one by one gives, and the combinations that
@@ -70,14 +88,17 @@ fn commits<H: HashProfile>(shape: &Shape, data: &[u8], rows: &[u8], start: u16) 
     let word = Codeword::<H>::of_data(*shape, data).unwrap();
     assert!(word.rows(shape.all()) == rows, "rows differ");
     let leaves: Vec<_> = rows.chunks(row_bytes).map(H::row_leaf).collect();
-    assert_eq!(word.leaves(shape.all()), leaves);
-    let mut nodes = leaves.clone();
-    while nodes.len() > 1 {
-        // Pair by pair, where the tree hashes many at a time.
-        nodes = nodes.chunks(2).flat_map(H::row_nodes).collect();
+    for (index, leaf) in shape.all().indices().zip(&leaves) {
+        assert_eq!(word.leaves(RowRange::of_row(index)), [*leaf]);
     }
-    assert_eq!([word.row_root()], nodes[..]);
-    assert_eq!(RowTree::build::<H>(leaves).root(), word.row_root());
+    if shape.parity_rows() == 3 * shape.data_rows() && shape.total_rows().is_power_of_two() {
+        // Pair by pair, where the tree hashes many at a time; other shapes have a tree with gaps.
+        let mut nodes = leaves;
+        while nodes.len() > 1 {
+            nodes = nodes.chunks(2).flat_map(H::row_nodes).collect();
+        }
+        assert_eq!(nodes, [word.row_root()]);
+    }
 
     let coefficients = H::coefficients(&word.row_root(), shape);
     let picked = usize::from(start) % shape.data_rows();
@@ -100,7 +121,9 @@ fn passes<H: HashProfile>(checker: &RowChecker<H>, word: &Codeword<H>, range: Ro
     // A copy, so that the rows end where their memory does.
     let rows = word.rows(range).to_vec();
     let leaves = checker.check(range, &rows, &word.range_proof(range).0).unwrap();
-    assert_eq!(leaves, word.leaves(range));
+    for (index, leaf) in range.indices().zip(leaves) {
+        assert_eq!(word.leaves(RowRange::of_row(index)), [leaf]);
+    }
 }
 
 /// The parity rows of these data rows, by the crate.

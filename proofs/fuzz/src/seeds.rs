@@ -57,16 +57,20 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     // Every K, with rows of one block and of several.
     for log in 0..12 {
         let byte = if log < 9 { log } else { 244 + log };
-        for (blocks, offset, start, skip) in
-            [(0, 0, 1 << log, 0), (2, 1, 3_u16 << log, 0), (255, 32, 7, 1 + log % 2)]
+        let k = 1_u16 << log;
+        let zeros = vec![0; 40 * usize::from(log)];
+        for (blocks, offset, start, choice) in
+            [(0, 0, k, 0), (2, 1, 3 * k, 5), (255, 32, k / 2, 66), (1, 7, 0, 203)]
         {
-            let pattern = vec![0; usize::from(skip) * 97];
             add(
                 "codec",
                 format!("{log}-{blocks}"),
-                &[&[byte, blocks, offset], &start.to_be_bytes(), &[skip], &pattern],
+                &[&[byte, blocks, offset], &start.to_be_bytes(), &[choice], &zeros],
             );
         }
+    }
+    for (rows, blocks, offset) in [(192, 0, 0), (192, 3, 1), (196, 4, 1), (200, 23, 2), (251, 60, 3)] {
+        add("codec", format!("odd-{rows}-{blocks}"), &[&[rows, blocks, offset, 0, 1, 0]]);
     }
     let pieces: Vec<u8> = (1..=4)
         .flat_map(|piece| [&[60 * piece][..], &noise(piece.into(), 60 * usize::from(piece))].concat())
