@@ -8,14 +8,17 @@ use std::cell::RefCell;
 /// Rows of a shelf: what the bottom six layers of a transform stay within.
 pub(super) const SHELF: usize = 64;
 
-/// Bytes that a strip of K rows may take.
-const STRIP_BYTES: usize = 256 << 10;
+/// The widest strip: enough of a row for each of its pages to be worth the visit.
+const WIDEST: usize = 256;
 
-/// The widest strip, however few rows there are.
-const WIDEST: usize = 512;
+/// The part of a row that the strips of all threads may take: their planes are then a tenth of the 4K rows.
+const PART: usize = 5;
 
-/// Bytes across all shelves that the upper layers work on at a time.
-const ACROSS: usize = 16 << 10;
+/// Bytes of a plane that may be had in any case.
+const SMALL: usize = 128 << 10;
+
+/// Bytes across all shelves that the upper layers work on at a time, and bytes of a shelf at least.
+const ACROSS: (usize, usize) = (16 << 10, 256);
 
 /// Bytes of K rows from which more than one thread pays.
 const SHARED: usize = 64 << 10;
@@ -85,7 +88,7 @@ impl Plane {
     #[inline(always)]
     pub(super) fn across(&self, offset: usize) -> impl Iterator<Item = (usize, Span)> + use<> {
         let (shelves, bytes) = (self.shelves(), SHELF * self.width);
-        let piece = (ACROSS / shelves).next_multiple_of(BLOCK_BYTES);
+        let piece = (ACROSS.0 / shelves).max(ACROSS.1);
         (0..bytes)
             .step_by(piece)
             .map(move |at| (at, Span { rows: shelves, width: piece.min(bytes - at), offset: offset / SHELF }))
@@ -104,7 +107,8 @@ impl Plane {
 pub(super) fn each_strip(rows: usize, row_bytes: usize, work: impl Fn(usize, [Plane; 2]) + Sync) {
     let threads = if rows * row_bytes < SHARED { 1 } else { rayon::current_num_threads() };
     let share = (row_bytes / BLOCK_BYTES).div_ceil(threads) * BLOCK_BYTES;
-    let widest = (STRIP_BYTES / rows).clamp(BLOCK_BYTES, WIDEST).min(share);
+    let part = (row_bytes / PART / threads).max(SMALL / rows) & !(BLOCK_BYTES - 1);
+    let widest = part.clamp(BLOCK_BYTES, WIDEST).min(share);
     let strip = |index: usize| {
         let at = index * widest;
         let width = widest.min(row_bytes - at);
