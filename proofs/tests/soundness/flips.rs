@@ -7,7 +7,7 @@ use meridian_proofs::{
     hash::Blake3,
     header::{BlobHeader, HeaderError},
     ids::BlobId,
-    merkle::{RangeProof, RowProof},
+    merkle::{ProofError, RangeProof, RowProof},
     rlc::RlcVector,
     row_proof::{BlobContext, ContextError, RowError},
     shape::RowRange,
@@ -108,6 +108,32 @@ fn every_bit_of_header_vector_and_id() {
     (0..8 * BlobHeader::ENCODED_BYTES).for_each(|bit| refuses_header(&blob, bit));
     (0..16 * 128).for_each(|bit| refuses_rlc(&blob, bit));
     (0..256).for_each(|bit| refuses_id(&blob, bit));
+}
+
+#[test]
+fn lengths_are_exact() {
+    let blob = smallest();
+    let context = context(&blob);
+    for (start, count) in [(0, 16), (0, 64), (1, 62), (5, 22), (32, 32), (63, 1)] {
+        let range = blob.shape().range(start, count).unwrap();
+        let (rows, proof) = (blob.rows(range), blob.range_proof(range));
+        let want = proof.0.len();
+        let longer: Vec<B256> = proof.0.iter().copied().chain([B256::ZERO]).collect();
+        let padded: Vec<B256> = [B256::ZERO].into_iter().chain(proof.0.iter().copied()).collect();
+        for siblings in [longer, padded, proof.0[..want.saturating_sub(1)].to_vec(), vec![B256::ZERO; 64]] {
+            let got = siblings.len();
+            let refused = context.check_range(range, rows.clone(), &RangeProof(siblings)).err();
+            let error = RowError::Proof(ProofError::Siblings { got, want });
+            assert_eq!(refused, (got != want).then_some(error), "{range:?}");
+        }
+        let want = rows.len();
+        for got in [0, 1, want - 64, want - 1, want + 1, want + 64] {
+            let mut rows = rows.to_vec();
+            rows.resize(got, 0);
+            let refused = context.check_range(range, rows.into(), &proof).err();
+            assert_eq!(refused, Some(RowError::Bytes { got, want }));
+        }
+    }
 }
 
 proptest! {
