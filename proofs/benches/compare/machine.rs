@@ -13,7 +13,7 @@ pub(crate) struct Machine {
     pub(crate) threads: usize,
     /// The day, as YYYY-MM-DD.
     pub(crate) date: String,
-    /// The commit, with a plus when files differ from it.
+    /// The commit, with a plus when code differs from it.
     pub(crate) commit: String,
 }
 
@@ -29,7 +29,10 @@ impl Machine {
         let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpu.lines().find(|line| line.starts_with("model name")).and_then(|l| l.split_once(':'));
         let unknown = || "unknown".to_owned();
-        let changed = said("git", &["status", "--porcelain", "--untracked-files=no", "--", ".."]);
+        // What is measured, not the page that it is recorded on.
+        let paths = [":(top)", ":(top,exclude)docs"];
+        let status = ["status", "--porcelain", "--untracked-files=no", "--"];
+        let changed = said("git", &[status.as_slice(), &paths].concat());
         let mark = if changed.is_some_and(|files| !files.is_empty()) { "+" } else { "" };
         let commit = said("git", &["rev-parse", "--short=10", "HEAD"]);
         Self {
