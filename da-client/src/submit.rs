@@ -46,7 +46,8 @@ pub struct PutOptions {
     pub bind_payload_hash: bool,
     /// The id that the payload must have, where the caller knows it.
     pub expected: Option<BlobId>,
-    /// Root of the payload's KZG commitments (see [`crate::kzg::commit`]), where the blob shall be bound to them.
+    /// Root of the payload's KZG commitments (see [`crate::kzg::commit`]), where the blob shall be bound to them. Zero is
+    /// as good as none.
     pub kzg_root: Option<B256>,
 }
 
