@@ -9,6 +9,7 @@ pub(crate) mod combine;
 pub(crate) mod extend;
 mod plane;
 pub(crate) mod recover;
+pub(crate) mod sha256;
 mod tower;
 mod transform;
 pub(crate) mod vector;
