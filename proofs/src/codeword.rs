@@ -231,9 +231,15 @@ impl<H: HashProfile> RowChecker<H> {
         if rows.len() != want {
             return Err(RowError::Bytes { got: rows.len(), want });
         }
-        let leaves = H::row_leaves(rows, row_bytes);
-        let placed = placed::<H>(&self.shape, range, leaves.clone());
-        if PartialTree::build::<H>(tree_leaves, places, placed, siblings)?.root() != self.row_root {
+        let leaves =
+            if range.count() == 1 { vec![H::row_leaf(rows)] } else { H::row_leaves(rows, row_bytes) };
+        let root = if let [leaf] = leaves[..] {
+            PartialTree::root_of_row::<H>(wide(places.start()), leaf, siblings)
+        } else {
+            let placed = placed::<H>(&self.shape, range, leaves.clone());
+            PartialTree::build::<H>(tree_leaves, places, placed, siblings)?.root()
+        };
+        if root != self.row_root {
             return Err(RowError::RowRoot);
         }
         let mut combinations = vec![Gf128::default(); wide(range.count())];

@@ -23,6 +23,9 @@ pub trait HashProfile: Clone + Send + Sync + 'static {
     /// Leaves of consecutive rows, each of `row_bytes`, a positive multiple of 64.
     fn row_leaves(rows: &[u8], row_bytes: usize) -> Vec<B256>;
 
+    /// Node over two subtrees of rows.
+    fn row_node(left: &B256, right: &B256) -> B256;
+
     /// Nodes over subtrees of rows: one over each two of `children`.
     fn row_nodes(children: &[B256]) -> Vec<B256>;
 

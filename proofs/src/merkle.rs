@@ -150,6 +150,19 @@ impl PartialTree {
         Ok(Self { range, levels })
     }
 
+    /// The root that follows from one row, without a tree: whoever samples checks many single rows.
+    pub(crate) fn root_of_row<H: HashProfile>(place: usize, leaf: B256, siblings: &[B256]) -> B256 {
+        let step = |(place, node): (usize, B256), sibling: &B256| {
+            let parent = if place.is_multiple_of(2) {
+                H::row_node(&node, sibling)
+            } else {
+                H::row_node(sibling, &node)
+            };
+            (place / 2, parent)
+        };
+        siblings.iter().fold((place, leaf), step).1
+    }
+
     /// The root that follows.
     #[must_use]
     pub fn root(&self) -> B256 {
@@ -303,6 +316,10 @@ mod tests {
             let partial =
                 PartialTree::new::<Blake3>(all.len(), outer, tree.leaves(outer).to_vec(), &proof).unwrap();
             prop_assert_eq!(partial.root(), tree.root());
+            let row = RowIndex(outer.start());
+            let place = wide(row.0);
+            let proof = tree.prove_row(row);
+            prop_assert_eq!(PartialTree::root_of_row::<Blake3>(place, all[place], &proof.0), tree.root());
             prop_assert_eq!(partial.prove_range(inner), Some(tree.prove_range(inner)));
             for row in shape(log).all().indices() {
                 let proof = outer.contains(row).then(|| tree.prove_row(row));

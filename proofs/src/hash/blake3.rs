@@ -29,6 +29,10 @@ impl HashProfile for Blake3 {
         ROW_LEAF.hash_rows(rows, row_bytes)
     }
 
+    fn row_node(left: &B256, right: &B256) -> B256 {
+        ROW_NODE.hash(&left.concat_const::<32, 64>(*right).0)
+    }
+
     fn row_nodes(children: &[B256]) -> Vec<B256> {
         ROW_NODE.hash_pairs(children)
     }

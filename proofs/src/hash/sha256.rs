@@ -113,6 +113,10 @@ impl HashProfile for Sha256 {
         digests(LEAF, rows, row_bytes)
     }
 
+    fn row_node(left: &B256, right: &B256) -> B256 {
+        digest([NODE, left.as_slice(), right.as_slice()])
+    }
+
     fn row_nodes(children: &[B256]) -> Vec<B256> {
         by_groups(children, 2, |children, nodes| {
             digest_group(NODE, &children.concat(), 2 * size_of::<B256>(), nodes);
