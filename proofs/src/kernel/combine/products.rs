@@ -28,6 +28,15 @@ use std::{
 /// Symbols in a vector: those of two blocks.
 const SYMBOLS: usize = 64;
 
+/// Bytes of these symbols.
+const VECTOR_BYTES: usize = 2 * BLOCK_BYTES;
+
+/// Vectors of a row that are worked on together, so that their coefficients, 24 KiB, stay in the nearest cache.
+const TILE: usize = 16;
+
+/// Rows that share a tile of coefficients.
+const GROUP: usize = 8;
+
 /// Products of bytes for one product.
 const PRODUCTS: usize = 3;
 
@@ -148,45 +157,72 @@ impl Coefficients {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,gfni")]
     pub(super) fn combine(&self, rows: &[u8], into: &mut [Gf128]) {
         assert_eq!(rows.len(), self.row_bytes * into.len());
-        for (row, value) in rows.chunks_exact(self.row_bytes).zip(into) {
-            *value = put_together(self.sums(row));
+        for (rows, values) in rows.chunks(GROUP * self.row_bytes).zip(into.chunks_mut(GROUP)) {
+            if self.lanes.len() > TILE && values.len() > 1 {
+                self.combine_together(rows, values);
+            } else {
+                for (row, value) in rows.chunks_exact(self.row_bytes).zip(values) {
+                    *value = put_together(&add_products(zero(), row, &self.lanes));
+                }
+            }
         }
     }
 
-    /// Sums of the products of bytes.
+    /// At most [`GROUP`] rows, tile by tile.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,gfni")]
-    fn sums(&self, row: &[u8]) -> Sums {
-        let mut sums: Sums = [[_mm512_setzero_si512(); PRODUCTS]; LIMBS];
-        let [field, difference] = [MAPS.field, MAPS.difference].map(|matrix| broadcast(matrix));
-        let (pairs, rest) = row.as_chunks::<{ 2 * BLOCK_BYTES }>();
-        let mut add = |low, high, lanes: &Lanes| {
-            let b = map(high, field);
-            let a = _mm512_xor_si512(map(low, field), map(high, difference));
-            let factors = [a, b, _mm512_xor_si512(a, b)];
-            sums = core::array::from_fn(|limb| {
-                core::array::from_fn(|i| {
-                    // SAFETY: 64 bytes.
-                    let lane = unsafe { _mm512_loadu_si512(lanes.0[limb][i].as_ptr().cast()) };
-                    _mm512_xor_si512(sums[limb][i], _mm512_gf2p8mul_epi8(factors[i], lane))
-                })
-            });
-        };
-        // SAFETY: 32 bytes.
-        let load = |half: &[u8; 32]| unsafe { _mm256_loadu_si256(half.as_ptr().cast()) };
-        for (pair, lanes) in pairs.iter().zip(&self.lanes) {
-            let halves = pair.as_chunks().0;
-            let [low, high] = [0, 1].map(|half| {
-                let first = _mm512_castsi256_si512(load(&halves[half]));
-                _mm512_inserti64x4::<1>(first, load(&halves[half + 2]))
-            });
-            add(low, high, lanes);
+    fn combine_together(&self, rows: &[u8], into: &mut [Gf128]) {
+        let mut sums = [zero(); GROUP];
+        for (i, lanes) in self.lanes.chunks(TILE).enumerate() {
+            for (row, sums) in rows.chunks_exact(self.row_bytes).zip(&mut sums) {
+                let end = self.row_bytes.min((i + 1) * TILE * VECTOR_BYTES);
+                *sums = add_products(*sums, &row[i * TILE * VECTOR_BYTES..end], lanes);
+            }
         }
-        if let ([low, high], Some(lanes)) = (rest.as_chunks().0, self.lanes.last()) {
-            add(_mm512_zextsi256_si512(load(low)), _mm512_zextsi256_si512(load(high)), lanes);
+        for (value, sums) in into.iter_mut().zip(&sums) {
+            *value = put_together(sums);
         }
-        sums
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn zero() -> Sums {
+    [[_mm512_setzero_si512(); PRODUCTS]; LIMBS]
+}
+
+/// Adds the products of symbols and coefficients.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,gfni")]
+fn add_products(mut sums: Sums, bytes: &[u8], lanes: &[Lanes]) -> Sums {
+    let [field, difference] = [MAPS.field, MAPS.difference].map(|matrix| broadcast(matrix));
+    let mut add = |low, high, lanes: &Lanes| {
+        let b = map(high, field);
+        let a = _mm512_xor_si512(map(low, field), map(high, difference));
+        let factors = [a, b, _mm512_xor_si512(a, b)];
+        sums = core::array::from_fn(|limb| {
+            core::array::from_fn(|i| {
+                // SAFETY: 64 bytes.
+                let lane = unsafe { _mm512_loadu_si512(lanes.0[limb][i].as_ptr().cast()) };
+                _mm512_xor_si512(sums[limb][i], _mm512_gf2p8mul_epi8(factors[i], lane))
+            })
+        });
+    };
+    // SAFETY: 32 bytes.
+    let load = |half: &[u8; 32]| unsafe { _mm256_loadu_si256(half.as_ptr().cast()) };
+    let (pairs, rest) = bytes.as_chunks::<VECTOR_BYTES>();
+    for (pair, lanes) in pairs.iter().zip(lanes) {
+        let halves = pair.as_chunks().0;
+        let [low, high] = [0, 1].map(|half| {
+            let first = _mm512_castsi256_si512(load(&halves[half]));
+            _mm512_inserti64x4::<1>(first, load(&halves[half + 2]))
+        });
+        add(low, high, lanes);
+    }
+    if let ([low, high], Some(lanes)) = (rest.as_chunks().0, lanes.last()) {
+        add(_mm512_zextsi256_si512(load(low)), _mm512_zextsi256_si512(load(high)), lanes);
+    }
+    sums
 }
 
 #[inline]
@@ -204,7 +240,7 @@ fn map(bytes: __m512i, matrix: __m512i) -> __m512i {
 /// The value of these sums.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,gfni")]
-fn put_together(sums: Sums) -> Gf128 {
+fn put_together(sums: &Sums) -> Gf128 {
     // (a + b t)(c + d t) = (ac + v bd) + (ac + (a + b)(c + d)) t
     let bytes = core::array::from_fn(|i| {
         let limb = sums[i / 2];
