@@ -1,8 +1,9 @@
 //! The inner loops of the codec, for what the processor offers.
 //!
-//! Every kernel is written once, generic over [`Vector`], and instantiated for each [`Level`]; `Level::Scalar` is the
-//! twin that tests compare the others with. This module and those below it are the only ones with `unsafe`: raw
-//! pointers, so that column strips of the same rows can be worked on side by side, and the processor's instructions.
+//! A kernel is written once, generic over [`Vector`], and instantiated for each [`Level`]; only [`combine`] goes a way
+//! of its own at each. `Level::Scalar` is the twin that tests compare the others with. This module and those below it
+//! are the only ones with `unsafe`: raw pointers, so that column strips of the same rows can be worked on side by side,
+//! and the processor's instructions.
 #![allow(unsafe_code)]
 
 pub(crate) mod combine;
