@@ -88,6 +88,19 @@ impl<M> Tables<M> {
 pub(crate) trait Field: Vector {
     /// The maps of this level.
     fn tables() -> &'static Tables<Self::Map>;
+
+    /// The products of pairs by m + n t, from the maps by m, m + n and n v.
+    ///
+    /// # Safety
+    /// The processor has the level.
+    #[inline(always)]
+    unsafe fn multiply(low: Self, high: Self, [m, m_n, n_v]: [&Self::Map; 3]) -> [Self; 2] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let first = low.map(m);
+            [first.xor(high.map(n_v)), first.xor(low.xor(high).map(m_n))]
+        }
+    }
 }
 
 impl Field for Portable {
@@ -182,12 +195,10 @@ impl<V: Field> Block for Halves<V> {
     }
 
     #[inline(always)]
-    unsafe fn multiply(self, [m, m_n, n_v]: Self::Factor) -> Self {
+    unsafe fn multiply(self, by: Self::Factor) -> Self {
         // SAFETY: the caller's promises.
-        unsafe {
-            let first = self.0.map(m);
-            Self(first.xor(self.1.map(n_v)), first.xor(self.0.xor(self.1).map(m_n)))
-        }
+        let [low, high] = unsafe { V::multiply(self.0, self.1, by) };
+        Self(low, high)
     }
 }
 

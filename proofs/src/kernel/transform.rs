@@ -90,10 +90,15 @@ const fn byte(point: usize) -> u8 {
 
 /// Two layers whose factors are all in GF(256), on bytes; `scale` multiplies the rows first.
 ///
+/// `ZERO`: the first factor is zero, and with it all but one.
+///
 /// # Safety
 /// The processor has the level; the rows of `from` may be read, those of `into` written, in `width` bytes each.
 #[inline(always)]
-unsafe fn bytes4<V: Field, const FORWARD: bool, const SCALED: bool>(group: Group, scale: u8) {
+unsafe fn bytes4<V: Field, const FORWARD: bool, const SCALED: bool, const ZERO: bool>(
+    group: Group,
+    scale: u8,
+) {
     let Group { from, into, distance, width, factor } = group;
     let tables = V::tables();
     // SAFETY: the caller's promises; all rows of the group are inside of them.
@@ -115,15 +120,25 @@ unsafe fn bytes4<V: Field, const FORWARD: bool, const SCALED: bool>(group: Group
                     (a, b, c, d) = (a.apply(scale), b.apply(scale), c.apply(scale), d.apply(scale));
                 }
                 if FORWARD {
-                    (a, b) = (a.xor(c.apply(far)), b.xor(d.apply(far)));
+                    if !ZERO {
+                        (a, b) = (a.xor(c.apply(far)), b.xor(d.apply(far)));
+                    }
                     (c, d) = (c.xor(a), d.xor(b));
-                    (a, c) = (a.xor(b.apply(near[0])), c.xor(d.apply(near[1])));
+                    if !ZERO {
+                        a = a.xor(b.apply(near[0]));
+                    }
+                    c = c.xor(d.apply(near[1]));
                     (b, d) = (b.xor(a), d.xor(c));
                 } else {
                     (b, d) = (b.xor(a), d.xor(c));
-                    (a, c) = (a.xor(b.apply(near[0])), c.xor(d.apply(near[1])));
+                    if !ZERO {
+                        a = a.xor(b.apply(near[0]));
+                    }
+                    c = c.xor(d.apply(near[1]));
                     (c, d) = (c.xor(a), d.xor(b));
-                    (a, b) = (a.xor(c.apply(far)), b.xor(d.apply(far)));
+                    if !ZERO {
+                        (a, b) = (a.xor(c.apply(far)), b.xor(d.apply(far)));
+                    }
                 }
                 a.store(q);
                 b.store(q.add(out));
@@ -286,15 +301,21 @@ unsafe fn two_layers<B: Block, const FORWARD: bool, const EDGE: bool, const SCAL
             let group = Group { from, into, distance, width: span.width, factor };
             if SCALED {
                 // Only the top layers are, whose factors are small.
-                bytes4::<B::Bytes, FORWARD, SCALED>(group, scale);
+                if factor == 0 {
+                    bytes4::<B::Bytes, FORWARD, SCALED, true>(group, scale);
+                } else {
+                    bytes4::<B::Bytes, FORWARD, SCALED, false>(group, scale);
+                }
             } else if factor >= 512 {
                 blocks4::<B, FORWARD, true, true, EDGE>(group);
             } else if factor >= 256 {
                 blocks4::<B, FORWARD, true, false, EDGE>(group);
             } else if EDGE {
                 blocks4::<B, FORWARD, false, false, EDGE>(group);
+            } else if factor == 0 {
+                bytes4::<B::Bytes, FORWARD, false, true>(group, 1);
             } else {
-                bytes4::<B::Bytes, FORWARD, false>(group, 1);
+                bytes4::<B::Bytes, FORWARD, false, false>(group, 1);
             }
         }
     }

@@ -74,6 +74,19 @@ impl Vector for Avx2 {
 }
 
 impl Avx2 {
+    /// The images of bytes that are given by their low and high nibbles.
+    ///
+    /// # Safety
+    /// The processor has the level.
+    #[inline(always)]
+    unsafe fn images(map: &Nibbles, x: __m256i, y: __m256i) -> Self {
+        // SAFETY: the caller has the instructions.
+        unsafe {
+            let [low, high] = Self::ready(map);
+            Self(_mm256_xor_si256(_mm256_shuffle_epi8(low, x), _mm256_shuffle_epi8(high, y)))
+        }
+    }
+
     /// The low and the high nibbles.
     ///
     /// # Safety
@@ -150,6 +163,18 @@ impl Field for Avx2 {
     fn tables() -> &'static Tables<Nibbles> {
         // The maps are those of the portable vectors.
         Portable::tables()
+    }
+
+    #[inline(always)]
+    unsafe fn multiply(low: Self, high: Self, [m, m_n, n_v]: [&Nibbles; 3]) -> [Self; 2] {
+        // SAFETY: the caller has the instructions.
+        unsafe {
+            // The nibbles of a sum are the sums of nibbles.
+            let ([a, b], [c, d]) = (low.nibbles(), high.nibbles());
+            let (e, f) = (_mm256_xor_si256(a, c), _mm256_xor_si256(b, d));
+            let first = Self::images(m, a, b);
+            [first.xor(Self::images(n_v, c, d)), first.xor(Self::images(m_n, e, f))]
+        }
     }
 }
 
