@@ -16,6 +16,8 @@ mod transform;
 pub(crate) mod vector;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod xof;
 
 use std::sync::LazyLock;
 

@@ -43,14 +43,9 @@ impl HashProfile for Blake3 {
     }
 
     fn coefficients(row_root: &B256, shape: &Shape) -> Vec<Gf128> {
-        let mut hasher = COEFFICIENTS.hasher();
-        hasher.update(row_root.as_slice());
-        let [k, n, w] = shape.parts();
-        for part in [k, n, w] {
-            hasher.update(&part.to_le_bytes());
-        }
+        let [k, n, w] = shape.parts().map(u32::to_le_bytes);
         let mut bytes = vec![0; shape.row_bytes() / 2 * VALUE_BYTES];
-        hasher.finalize_xof().fill(&mut bytes);
+        COEFFICIENTS.fill(&[row_root.as_slice(), &k, &n, &w].concat(), &mut bytes);
         bytes.as_chunks::<VALUE_BYTES>().0.iter().map(|value| Gf128::from_bytes(*value)).collect()
     }
 }

@@ -6,6 +6,8 @@
 //! parents of all of them, level by level. The constants are those of the BLAKE3 paper, section 2.
 
 use super::{GROUP, by_groups};
+#[cfg(target_arch = "x86_64")]
+use crate::kernel::xof;
 use crate::{B256, kernel::Level};
 use blake3::{IncrementCounter, platform::Platform};
 
@@ -88,9 +90,22 @@ impl Keyed {
         B256::new(*blake3::keyed_hash(&self.key, input).as_bytes())
     }
 
-    /// A hasher of one input that comes in parts.
-    pub(super) fn hasher(&self) -> blake3::Hasher {
-        blake3::Hasher::new_keyed(&self.key)
+    /// Fills `into` with extendable output of an input of at most one block.
+    pub(super) fn fill(&self, input: &[u8], into: &mut [u8]) {
+        #[cfg(target_arch = "x86_64")]
+        if matches!(self.platform, Platform::AVX2) && input.len() <= BLOCK {
+            let mut block = [0; BLOCK];
+            block[..input.len()].copy_from_slice(input);
+            let block = block.as_chunks().0;
+            let source = xof::Source {
+                chaining_value: self.words,
+                block: core::array::from_fn(|i| u32::from_le_bytes(block[i])),
+                length: u32::try_from(input.len()).unwrap_or_default(),
+                flags: u32::from(KEYED_HASH | CHUNK_START | CHUNK_END | ROOT),
+            };
+            return xof::fill(&source, into);
+        }
+        blake3::Hasher::new_keyed(&self.key).update(input).finalize_xof().fill(into);
     }
 
     /// Hash of each row; `row_bytes` is a positive multiple of a block.
@@ -267,6 +282,17 @@ mod tests {
             |(blocks, count)| (vec(any::<u8>(), count * blocks * BLOCK), Just(blocks * BLOCK))
         )) {
             agree(&rows, row_bytes);
+        }
+
+        #[test]
+        fn output_is_that_of_the_crate(input in vec(any::<u8>(), 0..=70), length in 0_usize..5000) {
+            let mut want = vec![0; length];
+            blake3::Hasher::new_keyed(&blake3::derive_key("a key", &[])).update(&input).finalize_xof().fill(&mut want);
+            for keyed in all() {
+                let mut output = vec![0; length];
+                keyed.fill(&input, &mut output);
+                prop_assert_eq!(&output, &want);
+            }
         }
 
         #[test]
