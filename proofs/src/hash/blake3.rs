@@ -30,7 +30,7 @@ impl HashProfile for Blake3 {
     }
 
     fn row_node(left: &B256, right: &B256) -> B256 {
-        ROW_NODE.hash(&left.concat_const::<32, 64>(*right).0)
+        ROW_NODE.hash_pair(left, right)
     }
 
     fn row_nodes(children: &[B256]) -> Vec<B256> {
