@@ -4,6 +4,7 @@
 //! again keeps its buffers.
 
 use core::ops::{Deref, DerefMut};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Rows begin at a multiple of this: a line of the cache and the widest register.
@@ -17,8 +18,17 @@ pub struct RowBuffers {
 
 #[derive(Debug)]
 struct Shelf {
-    resting: Mutex<Vec<Vec<u8>>>,
+    kept: Mutex<Kept>,
     limit: usize,
+}
+
+/// What is held beyond what blobs need.
+#[derive(Default, Debug)]
+struct Kept {
+    /// Buffers at rest, the one that rests longest first.
+    resting: VecDeque<Vec<u8>>,
+    /// Bytes at rest, and those by which buffers in use are longer than was asked for.
+    bytes: usize,
 }
 
 /// Bytes for the rows of one blob; they go back where they came from when this is dropped.
@@ -31,17 +41,17 @@ pub struct RowBuffer {
 }
 
 impl Shelf {
-    fn resting(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
         // Whatever panicked elsewhere, a list of buffers is a list of buffers.
-        self.resting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl RowBuffers {
-    /// Keeps at most `limit` bytes at rest; buffers in use are not counted.
+    /// Keeps at most `limit` bytes: at rest, and by which buffers in use are longer than was asked for.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { shelf: Arc::new(Shelf { resting: Mutex::default(), limit }) }
+        Self { shelf: Arc::new(Shelf { kept: Mutex::default(), limit }) }
     }
 
     /// A buffer of this many bytes, whose contents are those of an earlier blob, or zero.
@@ -49,11 +59,14 @@ impl RowBuffers {
     /// One at rest serves if at least four fifths of it are used.
     #[must_use]
     pub fn take(&self, length: usize) -> RowBuffer {
-        let mut resting = self.shelf.resting();
+        let mut kept = self.shelf.kept();
         let fits = |bytes: &Vec<u8>| (length..=length + length / 4).contains(&(bytes.len() - ALIGNMENT));
-        let fitting = (0..resting.len()).filter(|i| fits(&resting[*i])).min_by_key(|i| resting[*i].len());
-        let found = fitting.map(|i| resting.swap_remove(i));
-        drop(resting);
+        let resting = kept.resting.iter().enumerate();
+        let fitting = resting.filter(|(_, bytes)| fits(bytes)).min_by_key(|(_, bytes)| bytes.len());
+        let found = fitting.map(|(i, _)| i).and_then(|i| kept.resting.remove(i));
+        // What is left of it beyond the length and the alignment goes on being counted.
+        kept.bytes -= found.as_ref().map_or(0, |_| length + ALIGNMENT);
+        drop(kept);
         RowBuffer::within(found, length, Arc::downgrade(&self.shelf))
     }
 }
@@ -75,11 +88,26 @@ impl RowBuffer {
 impl Drop for RowBuffer {
     fn drop(&mut self) {
         let Some(home) = self.home.upgrade() else { return };
-        let mut resting = home.resting();
-        let at_rest: usize = resting.iter().map(Vec::len).sum();
-        if at_rest + self.bytes.len() <= home.limit {
-            resting.push(core::mem::take(&mut self.bytes));
+        let bytes = core::mem::take(&mut self.bytes);
+        let mut gone = Vec::new();
+        let mut kept = home.kept();
+        kept.bytes -= bytes.len() - ALIGNMENT - (self.end - self.start);
+        if bytes.len() > home.limit {
+            return;
         }
+        // Lengths that nobody asks for any more make room for this one.
+        while kept.bytes + bytes.len() > home.limit
+            && let Some(oldest) = kept.resting.pop_front()
+        {
+            kept.bytes -= oldest.len();
+            gone.push(oldest);
+        }
+        if kept.bytes + bytes.len() <= home.limit {
+            kept.bytes += bytes.len();
+            kept.resting.push_back(bytes);
+        }
+        // Pages go back to the system after the lock.
+        drop(kept);
     }
 }
 
@@ -142,10 +170,47 @@ mod tests {
         let buffers = RowBuffers::new(limit);
         let taken: Vec<RowBuffer> = (0..4).map(|_| buffers.take(1000)).collect();
         drop(taken);
-        assert_eq!(buffers.shelf.resting().iter().map(Vec::len).sum::<usize>(), limit);
+        assert_eq!(at_rest(&buffers), [1000; 3]);
 
         let gone = RowBuffers::new(limit).take(1000);
         assert_eq!(gone.len(), 1000, "outlives the shelf");
         drop(RowBuffer::zeroed(1000));
+        drop(buffers.take(limit));
+        assert_eq!(at_rest(&buffers), [1000; 3], "too long to rest");
+        drop(RowBuffers::new(0).take(1));
+    }
+
+    #[test]
+    fn the_longest_at_rest_makes_room() {
+        let buffers = RowBuffers::new(3 * (1000 + ALIGNMENT));
+        let taken: Vec<RowBuffer> = [999, 1000, 998].map(|length| buffers.take(length)).into();
+        drop(taken);
+        drop(buffers.take(1500));
+        assert_eq!(at_rest(&buffers), [998, 1500]);
+    }
+
+    #[test]
+    fn what_a_buffer_in_use_has_too_much_is_counted() {
+        let limit = 4 * (1000 + ALIGNMENT);
+        let buffers = RowBuffers::new(limit);
+        let fill = || drop((0..4).map(|_| buffers.take(1000)).collect::<Vec<_>>());
+        let mut in_use = Vec::new();
+        for _ in 0..8 {
+            fill();
+            in_use.extend((0..4).map(|_| buffers.take(800)));
+            let beyond = |buffer: &RowBuffer| buffer.bytes.len() - ALIGNMENT - buffer.len();
+            let kept = in_use.iter().map(beyond).sum::<usize>()
+                + at_rest(&buffers).iter().map(|length| length + ALIGNMENT).sum::<usize>();
+            assert_eq!(buffers.shelf.kept().bytes, kept);
+            assert!(kept <= limit, "{kept}");
+        }
+        drop(in_use);
+        let kept = buffers.shelf.kept();
+        assert_eq!(kept.bytes, kept.resting.iter().map(Vec::len).sum::<usize>());
+        assert!(kept.bytes <= limit);
+    }
+
+    fn at_rest(buffers: &RowBuffers) -> Vec<usize> {
+        buffers.shelf.kept().resting.iter().map(|bytes| bytes.len() - ALIGNMENT).collect()
     }
 }
