@@ -300,6 +300,30 @@ mod tests {
     }
 
     #[test]
+    fn a_buffer_keeps_nothing_of_an_earlier_blob() {
+        let lengths = [1, 63, 64, 65, 1023, 1025, 16_384, 16_385, 65_537, 262_145, (1 << 20) + 1];
+        let buffers = RowBuffers::new(usize::MAX);
+        for length in lengths {
+            let payload: Vec<u8> = (0..=250).cycle().take(length).collect();
+            let announced = PayloadLength::try_from(length as u64).unwrap();
+            // One of other bytes, one that was given up half-way, and again.
+            buffers.take(Shape::of(announced).total_bytes()).fill(0xff);
+            let mut given_up = StreamEncoder::<Blake3>::reusing(&buffers, announced);
+            let place = given_up.rows.data().as_ptr();
+            given_up.push(&vec![0xee; length.div_ceil(2)]).unwrap();
+            drop(given_up);
+            let fresh = encode::<Blake3>(&payload, B256::ZERO).unwrap();
+            for _ in 0..2 {
+                let reused = encode_reusing::<Blake3>(&buffers, &payload, B256::ZERO).unwrap();
+                let all = reused.shape().all();
+                assert_eq!(reused.rows(all).as_ptr(), place, "another buffer");
+                assert_eq!(reused.header(), fresh.header());
+                assert!(reused.rows(all) == fresh.rows(all));
+            }
+        }
+    }
+
+    #[test]
     fn streams_have_the_announced_length() {
         let mut encoder = StreamEncoder::<Blake3>::new(100.try_into().unwrap());
         assert_eq!(encoder.push(&[1; 101]), Err(EncodeError::Excess { announced: 100 }));
