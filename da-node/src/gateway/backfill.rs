@@ -85,19 +85,20 @@ async fn bring(core: &Arc<Core>, seat: usize, owed: &Owed) -> Result<(), ApiErro
         .map_err(|_| ApiError::internal("a kept length is out of range"))?;
     let memory = core.try_reserve(footprint(length))?;
     let (id, worker) = (owed.id, core.clone());
-    let work = move || -> Result<Option<EncodedBlob>, ApiError> {
+    // The work goes on when this is given up, so the memory goes with it.
+    let work = move || -> Result<Option<Rows>, ApiError> {
         let Some((header, payload)) = worker.store.kept(id)? else { return Ok(None) };
         let blob = encode::encode_reusing(&worker.buffers, &payload, header.kzg_root);
         let blob: EncodedBlob =
             blob.map_err(|error| ApiError::internal(format!("a kept payload: {error}")))?;
         if blob.id() == id {
-            Ok(Some(blob))
+            Ok(Some(Rows::new(blob, memory)))
         } else {
             Err(ApiError::internal("a kept payload has another blob id"))
         }
     };
-    if let Some(blob) = core.cpu.run(work).await? {
-        dispersal::send(core, seat, Arc::new(Rows::new(blob, memory))).await?;
+    if let Some(rows) = core.cpu.run(work).await? {
+        dispersal::send(core, seat, Arc::new(rows)).await?;
         core.delivered(id, seat).await;
     }
     Ok(())
