@@ -16,8 +16,8 @@ use crate::metrics;
 /// does not wait for another's.
 #[derive(Clone, Debug)]
 pub struct CpuPool {
-    /// As many as threads: a thread that waits for a part of its closure then finds no other whole one to begin with,
-    /// however many are asked for.
+    /// As many as threads. A thread that waits for a part of its closure may begin another whole one meanwhile, so this
+    /// also bounds how many lie on each other on one stack; none may wait for what only another can give.
     permits: Arc<Semaphore>,
     threads: Arc<rayon::ThreadPool>,
 }
@@ -123,6 +123,46 @@ mod tests {
             });
             assert_eq!(futures::future::join_all(jobs).await, (0..16).collect::<Vec<_>>());
             assert!(most.load(Ordering::SeqCst) <= bound);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn parts_of_many_closures_all_get_done() {
+        fn sum(from: u64, to: u64) -> u64 {
+            match to - from {
+                0 => 0,
+                1 => from,
+                _ => {
+                    let middle = from.midpoint(to);
+                    let (left, right) = rayon::join(|| sum(from, middle), || sum(middle, to));
+                    left + right
+                }
+            }
+        }
+        for bound in [1, 2, 3] {
+            let pool = CpuPool::new(bound).unwrap();
+            let jobs = (0..200).map(|i| {
+                let pool = pool.clone();
+                // One in ten breaks in a part, and one in ten loses its caller.
+                let work = async move {
+                    pool.run(move || rayon::join(|| assert_ne!(i % 10, 3), || sum(0, 1000)).1).await
+                };
+                let job = tokio::spawn(work);
+                if i % 10 == 7 {
+                    job.abort();
+                }
+                async move { (i, job.await) }
+            });
+            for (i, outcome) in futures::future::join_all(jobs).await {
+                match i % 10 {
+                    3 => assert!(outcome.unwrap_err().is_panic()),
+                    7 => assert!(outcome.map_or_else(|error| error.is_cancelled(), |sum| sum == 499_500)),
+                    _ => assert_eq!(outcome.unwrap(), 499_500),
+                }
+            }
+            assert_eq!(pool.run(|| sum(0, 10)).await, 45);
+            let all = u32::try_from(bound).unwrap();
+            assert!(pool.permits.acquire_many(all).await.is_ok(), "every place is given back");
         }
     }
 
