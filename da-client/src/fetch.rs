@@ -205,6 +205,14 @@ impl ReadError {
         }
     }
 
+    /// Whether another try may succeed: nothing is certain.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable { .. } | Self::Unreachable { .. } | Self::Uncertified | Self::Internal(_)
+        )
+    }
+
     /// What went wrong, by seat.
     #[must_use]
     pub fn faults(&self) -> &[Fault] {

@@ -72,7 +72,8 @@ impl Reader {
         Err(self.not_found(&denials, faults))
     }
 
-    /// The blobs that replicas name for a payload hash, those that most regions name first.
+    /// The blobs that replicas name for a payload hash: those that most regions name first, among them those that
+    /// replicas name first.
     ///
     /// Only the headers are proved to belong to the ids: whether a payload has the hash shows when it is read.
     ///
@@ -81,14 +82,17 @@ impl Reader {
     pub async fn resolve(&self, hash: PayloadHash) -> Result<Vec<BlobId>, ReadError> {
         let mut denials = Denials::default();
         let mut faults = Vec::new();
-        let mut named: BTreeMap<BlobId, BTreeSet<RegionId>> = BTreeMap::new();
+        let mut named: BTreeMap<BlobId, (usize, BTreeSet<RegionId>)> = BTreeMap::new();
         let mut race = self.lookup(LookupKey::Payload(hash), false);
         race.widen();
         while let Some((seat, answer)) = race.next().await {
             match answer {
                 Ok(candidates) => {
-                    for candidate in candidates {
-                        named.entry(candidate.header.id()).or_default().insert(seat.region);
+                    for (place, candidate) in candidates.iter().enumerate() {
+                        let (first, regions) =
+                            named.entry(candidate.header.id()).or_insert((place, BTreeSet::new()));
+                        *first = place.min(*first);
+                        regions.insert(seat.region);
                     }
                 }
                 Err(error) => {
@@ -101,11 +105,13 @@ impl Reader {
         if named.is_empty() {
             return Err(self.not_found(&denials, faults));
         }
-        let mut order: Vec<(usize, BlobId)> =
-            named.into_iter().map(|(id, regions)| (regions.len(), id)).collect();
-        order.sort_by_key(|(regions, id)| (std::cmp::Reverse(*regions), *id));
+        let mut order: Vec<_> = named
+            .into_iter()
+            .map(|(id, (place, regions))| (std::cmp::Reverse(regions.len()), place, id))
+            .collect();
+        order.sort_unstable();
         order.truncate(MAX_ALIASES);
-        Ok(order.into_iter().map(|(_, id)| id).collect())
+        Ok(order.into_iter().map(|(_, _, id)| id).collect())
     }
 
     /// Asks for a blob: the nearest seat when distances are known, one seat of every region at once when not.

@@ -58,25 +58,42 @@ impl Reader {
         hash: PayloadHash,
         progress: &dyn Progress,
     ) -> Result<Fetched, ReadError> {
-        let mut last = None;
-        let ids = self.resolve(hash).await?;
-        for id in ids {
-            match self.payload(id, progress).await {
-                Ok(fetched) => {
-                    let payload = fetched.payload.clone();
-                    if self.compute(move || keccak256(&payload)).await? == hash.0 {
-                        return Ok(fetched);
-                    }
-                    tracing::warn!(%id, %hash, "a replica named a blob of another payload hash");
-                }
-                Err(error) => last = Some(error),
+        let mut worst: Option<ReadError> = None;
+        for id in self.resolve(hash).await? {
+            match self.payload_with_hash(id, hash, progress).await {
+                Ok(Some(fetched)) => return Ok(fetched),
+                Ok(None) => tracing::warn!(%id, %hash, "a replica named a blob of another payload hash"),
+                // What cannot be had now may be the blob that was asked for, whatever is certain of the others.
+                Err(error) if worst.as_ref().is_some_and(ReadError::is_passing) => drop(error),
+                Err(error) => worst = Some(error),
             }
         }
-        Err(last.unwrap_or(ReadError::Unreachable { faults: Vec::new() }))
+        Err(worst.unwrap_or(ReadError::Unreachable { faults: Vec::new() }))
+    }
+
+    /// The payload of a blob if it has this hash, which is looked at before KZG commitments are made.
+    async fn payload_with_hash(
+        &self,
+        id: BlobId,
+        hash: PayloadHash,
+        progress: &dyn Progress,
+    ) -> Result<Option<Fetched>, ReadError> {
+        let fetched = self.read_unbound(self.find(id).await?, progress).await?;
+        let payload = fetched.payload.clone();
+        if self.compute(move || keccak256(&payload)).await? != hash.0 {
+            return Ok(None);
+        }
+        self.bind(fetched, progress).await.map(Some)
     }
 
     /// Reads what was found.
     pub(crate) async fn read(&self, found: Found, progress: &dyn Progress) -> Result<Fetched, ReadError> {
+        let fetched = self.read_unbound(found, progress).await?;
+        self.bind(fetched, progress).await
+    }
+
+    /// Reads what was found, and leaves its KZG binding to [`Self::bind`].
+    async fn read_unbound(&self, found: Found, progress: &dyn Progress) -> Result<Fetched, ReadError> {
         let Found { context, suspect, mut faults, .. } = found;
         let (id, header, shape) = (context.id(), *context.header(), context.shape());
         let length = header.length.get();
@@ -109,9 +126,14 @@ impl Reader {
                 })
             })
             .await??;
-        let binding = self.check_binding(&header, &payload, progress).await?;
+        Ok(Fetched { id, header, binding: None, payload, regions: gathered.regions, faults })
+    }
+
+    /// Adds the KZG binding to what was read, if it has one.
+    async fn bind(&self, fetched: Fetched, progress: &dyn Progress) -> Result<Fetched, ReadError> {
+        let binding = self.check_binding(&fetched.header, &fetched.payload, progress).await?;
         progress.finish();
-        Ok(Fetched { id, header, binding, payload, regions: gathered.regions, faults })
+        Ok(Fetched { binding, ..fetched })
     }
 
     /// Makes the KZG commitments that a header names again.

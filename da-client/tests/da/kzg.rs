@@ -170,3 +170,14 @@ fn a_binding_that_does_not_match_is_reported() {
     let run = network.da(&["get", &id, "--ignore-kzg"]).ends_with(0);
     assert_eq!(run.stdout, payload(1000));
 }
+
+#[test]
+fn a_binding_of_another_payload_says_nothing_of_an_alias() {
+    let wrong = B256::repeat_byte(1);
+    let mut replicas = HONEST;
+    replicas[2] = Replica::Misnamer;
+    let network = Network::start_bound(1000, wrong, &replicas, &[Gateway::Down]);
+    let stranger = format!("0x{}", "77".repeat(32));
+    // Not KZG_MISMATCH, for which a derivation drops a blob.
+    fails_with(network.da(&["get", "--alias", &stranger]), 4, "UNREACHABLE");
+}

@@ -44,6 +44,8 @@ pub(crate) enum Replica {
     WrongRows,
     /// Says that the blob is not a codeword.
     Slanderer,
+    /// Names the blob for every payload hash.
+    Misnamer,
 }
 
 /// How a gateway behaves.
@@ -378,7 +380,9 @@ impl wire::replica_server::Replica for Node<Replica> {
         let world = &self.world;
         let known = match key {
             LookupKey::Blob(id) => id == world.blob.id(),
-            LookupKey::Payload(hash) => hash == world.entries[2].payload_hash,
+            LookupKey::Payload(hash) => {
+                hash == world.entries[2].payload_hash || self.behaviour == Replica::Misnamer
+            }
         };
         if !known || self.behaviour == Replica::Ignorant {
             return refuse(Reason::BlobUnknown);
