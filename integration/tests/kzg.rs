@@ -10,11 +10,13 @@ use meridian_client::submit::PutOptions;
 use meridian_integration::network::{Network, Plan, options};
 use meridian_integration::payload;
 use meridian_integration::programs::Programs;
-use meridian_proofs::B256;
 use meridian_proofs::certificate::Certificate;
 use meridian_proofs::encode::encode;
 use meridian_proofs::hash::Blake3;
+use meridian_proofs::ids::PayloadHash;
 use meridian_proofs::kzg::{KzgBinding, KzgCommitment, Opening, POLYNOMIAL_BYTES, verify_range};
+use meridian_proofs::{B256, keccak256};
+use meridian_proto::MAX_CANDIDATES;
 use serde_json::Value;
 
 /// Runs `da` on a network, in a folder.
@@ -112,5 +114,26 @@ async fn a_root_that_is_not_the_payloads_is_certified_and_reported() -> Result<(
         assert_eq!(error["error"]["reason"], "KZG_MISMATCH");
     }
     assert!(!folder.path().join("out").exists());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn later_blobs_with_other_roots_do_not_hide_the_first_of_an_alias() -> Result<()> {
+    let network = Network::start(Plan::default()).await?;
+    let batch = payload::noise(5_000, 61);
+    let put = async |kzg_root| {
+        let options = PutOptions { kzg_root: Some(kzg_root), bind_payload_hash: true, ..options() };
+        let receipt = network.submitter().put(batch.clone(), &options, &Silent).await?;
+        anyhow::Ok(receipt.certificate.id())
+    };
+    let id = put(KzgBinding::of(&batch, || ())?.root()).await?;
+    // Times are in seconds.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    for byte in 1..=u8::try_from(MAX_CANDIDATES)? {
+        put(B256::repeat_byte(byte)).await?;
+    }
+    let fetched = network.reader().payload_by_hash(PayloadHash(keccak256(&batch)), &Silent).await?;
+    assert_eq!(fetched.id, id);
+    assert_eq!(fetched.payload, batch);
     Ok(())
 }

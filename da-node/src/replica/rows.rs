@@ -30,7 +30,7 @@ pub(super) const COLUMNS: [&str; 7] = [BLOBS, RLCS, LEAVES, ROWS, NAMED, ALIASES
 const PIECE: usize = 64 << 10;
 /// Records that are read at once at the start.
 const PAGE: usize = 1024;
-/// Blobs of one alias that are looked at.
+/// Entries of one alias that are looked at.
 const ALIAS_SCAN: usize = 256;
 
 /// The blobs on disk.
@@ -227,8 +227,8 @@ impl Rows {
         let key = [&entry.blob_id.as_bytes()[..], &age, gateway.as_slice(), &index.to_be_bytes()].concat();
         batch.put(NAMED, key, Bytes::copy_from_slice(&entry.encode()));
         if entry.payload_hash.is_bound() {
-            let key = [&entry.payload_hash.as_bytes()[..], entry.blob_id.as_bytes()].concat();
-            batch.put(ALIASES, key, entry.time.to_be_bytes().to_vec());
+            let (hash, time) = (entry.payload_hash.as_bytes(), entry.time.to_be_bytes());
+            batch.put(ALIASES, [&hash[..], &time, entry.blob_id.as_bytes()].concat(), Bytes::new());
         }
     }
 
@@ -251,17 +251,18 @@ impl Rows {
         Ok(!self.db.scan(NAMED, id.as_bytes(), &[], 1)?.is_empty())
     }
 
-    /// The blobs that entries with a payload hash name, the latest first.
-    pub(super) fn aliases(&self, hash: &PayloadHash, limit: usize) -> Result<Vec<BlobId>, StoreError> {
+    /// The blobs that entries with a payload hash name, the one that was named first before the others: whoever names
+    /// more of them later, with KZG roots of his own, does not hide it.
+    pub(super) fn aliases(&self, hash: &PayloadHash) -> Result<Vec<BlobId>, StoreError> {
         let mut found = Vec::new();
-        for (key, value) in self.db.scan(ALIASES, hash.as_bytes(), &[], ALIAS_SCAN)? {
-            let id = key.get(32..).and_then(|id| <[u8; 32]>::try_from(id).ok());
-            let time = <[u8; 8]>::try_from(&value[..]).ok().map(u64::from_be_bytes);
-            let (Some(id), Some(time)) = (id, time) else { return Err(self.db.damage(ALIASES, &key)) };
-            found.push((std::cmp::Reverse(time), BlobId::from(id)));
+        for (key, _) in self.db.scan(ALIASES, hash.as_bytes(), &[], ALIAS_SCAN)? {
+            let id = key.get(40..).and_then(|id| <[u8; 32]>::try_from(id).ok()).map(BlobId::from);
+            let id = id.ok_or_else(|| self.db.damage(ALIASES, &key))?;
+            if !found.contains(&id) {
+                found.push(id);
+            }
         }
-        found.sort_unstable();
-        Ok(found.into_iter().take(limit).map(|(_, id)| id).collect())
+        Ok(found)
     }
 
     /// Notes what a gateway owes room for.

@@ -191,10 +191,13 @@ impl Replica {
             .read(move |rows| {
                 let ids = match request.key {
                     LookupKey::Blob(id) => vec![id],
-                    LookupKey::Payload(hash) => rows.aliases(&hash, MAX_CANDIDATES)?,
+                    LookupKey::Payload(hash) => rows.aliases(&hash)?,
                 };
                 let mut candidates = Vec::new();
                 for id in ids {
+                    if candidates.len() == MAX_CANDIDATES {
+                        break;
+                    }
                     let Some(record) = rows.record(&id)? else { continue };
                     let rlc = if request.include_rlc { Some(rows.rlc(&id)?) } else { None };
                     candidates.push(Candidate {

@@ -82,7 +82,7 @@ async fn requests_for_what_is_not_there_are_refused() {
 }
 
 #[tokio::test]
-async fn a_payload_hash_finds_its_blobs_the_latest_first() {
+async fn a_payload_hash_finds_its_blobs_the_first_named_first() {
     let (net, folder) = (Net::alone().await, tempfile::tempdir().unwrap());
     let replica = net.open(1, folder.path()).await;
     let hash = PayloadHash::from([5; 32]);
@@ -97,11 +97,18 @@ async fn a_payload_hash_finds_its_blobs_the_latest_first() {
         entry.payload_hash = hash;
         log.entries.push(entry);
     }
+    // Named once more, which changes nothing.
+    log.timestamp += 1;
+    let mut entry = log.entry(&blobs[0]);
+    entry.payload_hash = hash;
+    log.entries.push(entry);
     replica.cosign(log.request(0)).await.unwrap();
     let found = replica.lookup(lookup).await.unwrap();
     let ids: Vec<_> = found.iter().map(|candidate| candidate.header.id()).collect();
-    assert_eq!(ids, blobs.iter().rev().take(16).map(Blob::id).collect::<Vec<_>>());
-    assert!(found.iter().all(|candidate| candidate.rlc.is_none() && candidate.entries.len() == 1));
+    assert_eq!(ids, blobs.iter().take(16).map(Blob::id).collect::<Vec<_>>());
+    assert!(found.iter().all(|candidate| candidate.rlc.is_none()));
+    let entries: Vec<_> = found.iter().map(|candidate| candidate.entries.len()).collect();
+    assert_eq!((entries[0], &entries[1..]), (2, &[1; 15][..]));
 }
 
 /// Replaces every stored piece of a blob by other bytes, with a right checksum or without the value.
