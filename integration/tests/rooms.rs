@@ -16,14 +16,18 @@ const ROOMS: [(&str, &str); 5] = [
 ];
 
 /// Everything that the mathematics may be made of.
-const PROOFS_MAY_USE: [&str; 8] = [
+const PROOFS_MAY_USE: [&str; 12] = [
     "alloy-primitives",
     "alloy-sol-types",
     "blake3",
     "bytes",
+    "c-kzg",
+    "kzg-rs",
+    "rayon",
     "reed-solomon-simd",
     "secp256k1",
     "serde",
+    "sha2",
     "thiserror",
 ];
 
@@ -46,6 +50,9 @@ const PROOFS_MUST_NOT_SAY: [&str; 16] = [
     "println!",
     "tracing",
 ];
+
+/// The one word that one file of the mathematics may say: a variable holds the kernels to fewer instructions.
+const LEVEL_VARIABLE: (&str, &str) = ("proofs/src/kernel.rs", "std::env");
 
 /// Source files outside `proto` that may name protobuf messages: the outermost layer of each service and call.
 const MAY_NAME_MESSAGES: [&str; 5] = [
@@ -156,9 +163,14 @@ fn the_mathematics_uses_nothing_but_mathematics() -> Result<()> {
     let excess: Vec<&String> = used.difference(&allowed).collect();
     ensure!(excess.is_empty(), "proofs depends on {excess:?}");
     for (path, text) in sources("proofs/src")? {
+        // The slow twin and what it writes are for tests alone.
+        if path.starts_with("proofs/src/twin/") || path.contains("/tests/") {
+            continue;
+        }
         for (number, line) in product_lines(&text) {
             for word in PROOFS_MUST_NOT_SAY {
-                ensure!(!line.contains(word), "{path}:{number} says {word}");
+                let may = (path.as_str(), word) == LEVEL_VARIABLE;
+                ensure!(may || !line.contains(word), "{path}:{number} says {word}");
             }
         }
     }

@@ -5,7 +5,7 @@ use crate::{
     B256,
     buffers::RowBuffer,
     field::Gf128,
-    hash::HashProfile,
+    hash::{GROUP, HashProfile},
     merkle::{PartialTree, ProofError, RangeProof, RowProof, RowTree},
     rlc::{Combiner, RlcVector},
     rs,
@@ -161,9 +161,10 @@ impl<H: HashProfile> Unextended<H> {
         &mut self.rows[..self.shape.data_bytes()]
     }
 
-    /// Hashes the rows that are whole in the first `bytes` of the data and not hashed yet. They do not change any more.
+    /// Hashes what is whole in the first `bytes` of the data and not hashed yet, in as many rows as are best hashed
+    /// together. They do not change any more.
     pub(crate) fn hash_before(&mut self, bytes: usize) {
-        self.hash_rows(bytes / self.shape.row_bytes());
+        self.hash_rows(bytes / self.shape.row_bytes() / GROUP * GROUP);
     }
 
     fn hash_rows(&mut self, end: usize) {

@@ -10,7 +10,7 @@ use crate::{B256, field::Gf128, shape::Shape};
 use rayon::prelude::*;
 
 /// Inputs that are hashed together: a multiple of every number of lanes, with all chaining values in the cache.
-const GROUP: usize = 64;
+pub(crate) const GROUP: usize = 64;
 
 /// Bytes of input from which other threads are worth their waking.
 const SHARED: usize = 256 << 10;
