@@ -21,6 +21,9 @@ pub trait HashProfile: Clone + Send + Sync + 'static {
     fn row_leaf(row: &[u8]) -> B256;
 
     /// Leaves of consecutive rows, each of `row_bytes`, a positive multiple of 64.
+    ///
+    /// # Panics
+    /// `row_bytes` is zero, or no multiple of 64 where the profile needs one.
     fn row_leaves(rows: &[u8], row_bytes: usize) -> Vec<B256>;
 
     /// Node over two subtrees of rows.

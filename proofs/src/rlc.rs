@@ -110,6 +110,9 @@ pub(crate) struct Combiner(Coefficients);
 
 impl Combiner {
     /// Prepares W/2 coefficients.
+    ///
+    /// # Panics
+    /// W is no positive multiple of 64.
     pub(crate) fn new(coefficients: &[Gf128]) -> Self {
         Self(Coefficients::new(Level::best(), coefficients))
     }

@@ -121,8 +121,12 @@ impl Keyed {
         blake3::Hasher::new_keyed(&self.key).update(input).finalize_xof().fill(into);
     }
 
-    /// Hash of each row; `row_bytes` is a positive multiple of a block.
+    /// Hash of each row.
+    ///
+    /// # Panics
+    /// `row_bytes` is no positive multiple of a block: less than a block would be left out of a hash.
     pub(super) fn hash_rows(&self, rows: &[u8], row_bytes: usize) -> Vec<B256> {
+        assert!(row_bytes > 0 && row_bytes.is_multiple_of(BLOCK), "rows of blocks");
         by_groups(rows, row_bytes, |rows, hashes| {
             if row_bytes <= CHUNK {
                 self.hash_short(rows, row_bytes, hashes);
@@ -263,6 +267,16 @@ mod tests {
         let rows = bytes(18 * 16_384);
         for row_bytes in [3072, 4096, 4160, 5120, 8128, 8192, 8256, 11_008, 16_320, 16_384] {
             agree(&rows[..rows.len() / row_bytes * row_bytes], row_bytes);
+        }
+    }
+
+    #[test]
+    fn rows_are_of_whole_blocks() {
+        for row_bytes in [1, 63, 65, 100, CHUNK + 1] {
+            for keyed in all() {
+                let hashed = std::panic::catch_unwind(|| keyed.hash_rows(&bytes(2 * row_bytes), row_bytes));
+                assert!(hashed.is_err(), "{:?} {row_bytes}", keyed.platform);
+            }
         }
     }
 

@@ -9,7 +9,7 @@ mod shuffles;
 mod transpose;
 
 use super::Level;
-use crate::field::Gf128;
+use crate::{field::Gf128, shape::BLOCK_BYTES};
 
 /// Coefficients of the symbols of a row, as a level wants them.
 pub(crate) enum Coefficients {
@@ -27,9 +27,14 @@ impl Coefficients {
     /// Prepares one coefficient for each symbol.
     ///
     /// # Panics
-    /// The processor has not the level.
+    /// The processor has not the level, or the symbols are none or not those of whole blocks: the kernels would leave
+    /// out what is less than a block.
     pub(crate) fn new(level: Level, coefficients: &[Gf128]) -> Self {
-        assert!(level.is_available());
+        assert!(level.is_available(), "level of this processor");
+        assert!(
+            !coefficients.is_empty() && coefficients.len().is_multiple_of(BLOCK_BYTES / 2),
+            "rows of blocks"
+        );
         match level {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the processor has the level.
@@ -147,6 +152,20 @@ mod tests {
                 for level in Level::available() {
                     assert_eq!(combinations(*level, &coefficients, 0, &bytes), want, "{level:?}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_must_be_of_whole_blocks() {
+        for level in Level::available() {
+            for symbols in [0, 1, 31, 33, 65] {
+                let coefficients = vec![Gf128([1; 8]); symbols];
+                let combined = std::panic::catch_unwind(|| {
+                    let mut value = [Gf128::default()];
+                    Coefficients::new(*level, &coefficients).combine(&vec![1; 2 * symbols], &mut value);
+                });
+                assert!(combined.is_err(), "{level:?} {symbols}");
             }
         }
     }
