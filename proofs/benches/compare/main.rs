@@ -66,7 +66,10 @@ impl Arguments {
                 "--sizes" => arguments.sizes = value()?.split(',').map(str::to_owned).collect(),
                 "--seconds" => arguments.seconds = value()?.parse().map_err(|_| "seconds are a number")?,
                 "--record" => arguments.record = Some(value()?.into()),
-                "--help" | "-h" => return Err(USAGE.to_owned()),
+                "--help" | "-h" => {
+                    println!("{USAGE}");
+                    std::process::exit(0);
+                }
                 other => return Err(format!("{other}: no such option\n{USAGE}")),
             }
         }
