@@ -94,7 +94,9 @@ impl Level {
 
 /// Name of the instructions that the codec uses on this processor: `scalar`, `avx2` or `gfni`.
 ///
-/// The environment variable `MERIDIAN_SIMD`, read once, holds it to a lower level, for measurements and comparisons.
+/// The environment variable `MERIDIAN_SIMD`, read once, holds our kernels to a lower level, for measurements and
+/// comparisons. What crates choose for themselves stays: at `scalar` the Reed-Solomon crate's own vectors serve, and
+/// SHA-256 has its instructions at every level.
 #[must_use]
 pub fn simd_level() -> &'static str {
     Level::best().name()
