@@ -1,11 +1,10 @@
 //! A bounded pool for work that keeps a core busy.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tracing::Span;
 
 use crate::metrics;
@@ -59,21 +58,14 @@ impl CpuPool {
             return std::future::pending().await;
         };
         metrics::get().cpu_wait_seconds.record(asked.elapsed().as_secs_f64(), &[]);
-        let span = Span::current();
-        let (done, result) = oneshot::channel();
-        self.threads.spawn(move || {
-            // A panic belongs to the caller: out of a thread of the pool it would end the program.
-            let outcome = catch_unwind(AssertUnwindSafe(|| span.in_scope(work)));
-            drop(permit);
-            // Nobody may be waiting any more.
-            let _ = done.send(outcome);
-        });
-        match result.await {
-            Ok(Ok(result)) => result,
-            Ok(Err(panic)) => resume_unwind(panic),
-            // Every closure sends what came of it.
-            Err(_) => std::future::pending().await,
-        }
+        let (threads, span) = (Arc::clone(&self.threads), Span::current());
+        // The runtime waits for its blocking threads when it stops, and nobody for those of the pool: through one of the
+        // former no closure outlives the program's main function, with a store in its hands.
+        blocking(move || {
+            let _permit = permit;
+            threads.install(|| span.in_scope(work))
+        })
+        .await
     }
 }
 
@@ -164,6 +156,29 @@ mod tests {
             let all = u32::try_from(bound).unwrap();
             assert!(pool.permits.acquire_many(all).await.is_ok(), "every place is given back");
         }
+    }
+
+    #[test]
+    fn a_runtime_that_stops_waits_for_what_has_begun() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let (begun, waits) = std::sync::mpsc::channel();
+        let (go, gone) = std::sync::mpsc::channel::<()>();
+        let ended = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&ended);
+        runtime.spawn(async move {
+            let work = move || {
+                begun.send(()).unwrap();
+                // Until the other side hangs up, which it does right before the runtime stops.
+                let _ = gone.recv();
+                std::thread::yield_now();
+                count.fetch_add(1, Ordering::SeqCst);
+            };
+            CpuPool::new(1).unwrap().run(work).await;
+        });
+        waits.recv().unwrap();
+        drop(go);
+        drop(runtime);
+        assert_eq!(ended.load(Ordering::SeqCst), 1);
     }
 
     #[tokio::test]
