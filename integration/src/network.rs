@@ -370,15 +370,18 @@ impl Network {
 }
 
 impl Drop for Network {
+    /// Waits for every member: a store that is still in use when the process ends takes locks that are gone.
     fn drop(&mut self) {
-        for member in self.members.values_mut() {
-            if let Some(liar) = member.liar.take() {
-                liar.abort();
+        std::thread::scope(|scope| {
+            for member in self.members.values_mut() {
+                if let Some(liar) = member.liar.take() {
+                    liar.abort();
+                }
+                if let Some(running) = member.running.take() {
+                    scope.spawn(move || running.runtime.shutdown_timeout(KILL));
+                }
             }
-            if let Some(running) = member.running.take() {
-                running.runtime.shutdown_background();
-            }
-        }
+        });
     }
 }
 
@@ -504,5 +507,21 @@ where
             bail!("not within {limit:?}: {what}");
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Network, Plan};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nothing_of_a_network_outlives_it() {
+        let network = Network::start(Plan::default()).await.unwrap();
+        let committee = Arc::clone(network.committee());
+        assert!(Arc::strong_count(&committee) > 2);
+        drop(network);
+        assert_eq!(Arc::strong_count(&committee), 1);
     }
 }
