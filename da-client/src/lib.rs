@@ -1,6 +1,7 @@
 //! The client library of Meridian: everything that a reader or submitter does.
 
 pub mod certificates;
+pub mod chain;
 pub mod cli;
 pub mod committee_source;
 pub mod fetch;

@@ -4,7 +4,9 @@
 //! address. Lists may come in any order; duplicates are refused.
 
 mod check;
+pub mod epochs;
 mod file;
+mod members;
 
 use alloy_primitives::{Address, B256, keccak256};
 use serde::{Deserialize, Serialize};
@@ -12,6 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::Domain;
 
 pub use check::CommitteeError;
+pub use members::{
+    ChainLimitError, MAX_CHAIN_GATEWAYS, MAX_CHAIN_REGIONS, MAX_CHAIN_SEAT_NUMBER, MAX_CHAIN_SEATS,
+};
 
 /// Format of the committee file.
 pub const COMMITTEE_FORMAT: u32 = 1;

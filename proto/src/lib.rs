@@ -4,6 +4,7 @@
 //! [`convert`], which refuses everything that is missing, unknown, too long or not canonical.
 
 pub mod codec;
+pub mod contract;
 pub mod convert;
 pub mod error;
 
