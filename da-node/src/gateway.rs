@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use bytes::Bytes;
 use futures::Stream;
+use meridian_client::chain::view::View;
 use meridian_client::rpc::Channels;
 use meridian_proofs::Address;
 use meridian_proofs::buffers::RowBuffers;
@@ -117,15 +118,18 @@ impl Gateway {
     /// # Errors
     /// When a setting is out of range, the key is not that of a gateway of the committee, the store cannot be opened or
     /// belongs to another key.
+    #[allow(clippy::needless_pass_by_value, reason = "it is kept as the epochs change")]
     pub fn open(
         settings: Settings,
         data_dir: &Path,
-        committee: Arc<Committee>,
+        view: watch::Receiver<Arc<View>>,
         key: SecretKey,
         channels: &Channels,
     ) -> anyhow::Result<Arc<Self>> {
+        let clock = Clock::system();
+        let committee = Arc::clone(&view.borrow().epochs.current(clock.now()).committee);
         let links = RpcLink::all(&committee, channels);
-        Self::open_with(settings, data_dir, committee, key, links, Clock::system())
+        Self::open_with(settings, data_dir, committee, key, links, clock)
     }
 
     /// As [`Gateway::open`], over given links and a given clock. Must be called within a runtime.

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
+use meridian_client::chain::view::View;
 use meridian_client::fetch::Reader;
 use meridian_client::rpc::Channels;
 use meridian_proofs::Address;
@@ -20,7 +21,7 @@ use meridian_proofs::shape::Shape;
 use meridian_proofs::signature::SecretKey;
 use meridian_proto::convert::ReplicaStatus;
 use meridian_proto::error::ApiError;
-use tokio::sync::{Mutex, RwLock};
+use tokio::sync::{Mutex, RwLock, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -102,11 +103,13 @@ impl Replica {
     pub async fn open(
         settings: Settings,
         data_dir: &Path,
-        committee: Arc<Committee>,
+        view: watch::Receiver<Arc<View>>,
         key: SecretKey,
         channels: Channels,
     ) -> anyhow::Result<Arc<Self>> {
-        Self::open_with(settings, data_dir, committee, key, channels, Clock::system()).await
+        let clock = Clock::system();
+        let committee = Arc::clone(&view.borrow().epochs.current(clock.now()).committee);
+        Self::open_with(settings, data_dir, committee, key, channels, clock).await
     }
 
     /// Like [`Replica::open`], with a clock of one's own.

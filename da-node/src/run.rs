@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use futures::future::BoxFuture;
+use meridian_client::chain::source::{CommitteeSource, FixedSource};
+use meridian_client::chain::view::View;
 use meridian_client::rpc::Channels;
 use meridian_proofs::committee::Committee;
 use meridian_proofs::signature::SecretKey;
@@ -37,9 +39,16 @@ struct Common {
 /// What a host is given to work with.
 struct Means {
     data_dir: PathBuf,
-    committee: Arc<Committee>,
+    view: watch::Receiver<Arc<View>>,
     key: SecretKey,
     channels: Channels,
+}
+
+impl Means {
+    /// Whether something holds for the committee of any epoch.
+    fn knows(&self, holds: impl Fn(&Committee) -> bool) -> bool {
+        self.view.borrow().epochs.terms().iter().any(|term| holds(&term.committee))
+    }
 }
 
 /// What a host does.
@@ -58,7 +67,8 @@ pub async fn gateway(config: GatewayConfig, lock: Option<PathBuf>) -> Result<()>
     let common = Common { node, listen, server, log, telemetry };
     host("gateway", common, lock, async move |means: Means| {
         let address = means.key.address();
-        ensure!(means.committee.gateway(&address).is_some(), "{address} is no gateway of the committee");
+        let is_gateway = means.knows(|committee| committee.gateway(&address).is_some());
+        ensure!(is_gateway, "{address} is no gateway of the committee");
         gateway_room(settings, means)
     })
     .await
@@ -74,7 +84,8 @@ pub async fn replica(config: ReplicaConfig, lock: Option<PathBuf>) -> Result<()>
     let common = Common { node, listen, server, log, telemetry };
     host("replica", common, lock, async move |means: Means| {
         let address = means.key.address();
-        ensure!(means.committee.seat(&address).is_some(), "{address} has no seat in the committee");
+        let has_seat = means.knows(|committee| committee.seat(&address).is_some());
+        ensure!(has_seat, "{address} has no seat in the committee");
         replica_room(settings, means).await
     })
     .await
@@ -98,7 +109,8 @@ async fn host(
     std::fs::create_dir_all(&data_dir)
         .with_context(|| format!("cannot make folder {}", data_dir.display()))?;
     let fingerprint = committee.fingerprint();
-    let room = open(Means { data_dir, committee, key, channels: Channels::new() }).await?;
+    let source = FixedSource::new(committee);
+    let room = open(Means { data_dir, view: source.view(), key, channels: Channels::new() }).await?;
 
     let (serving, seen) = watch::channel(true);
     let (stop_http, stopped) = watch::channel(false);
@@ -154,8 +166,8 @@ fn wait_for_lock(path: &Path) -> std::io::Result<()> {
 }
 
 fn gateway_room(settings: gateway::Settings, means: Means) -> Result<Room> {
-    let Means { data_dir, committee, key, channels } = means;
-    let gateway = Gateway::open(settings, &data_dir, committee, key, &channels)?;
+    let Means { data_dir, view, key, channels } = means;
+    let gateway = Gateway::open(settings, &data_dir, view, key, &channels)?;
     let (served, seen, stopped) = (Arc::clone(&gateway), Arc::clone(&gateway), gateway);
     Ok(Room {
         services: Box::new(move |server| {
@@ -174,8 +186,8 @@ fn gateway_room(settings: gateway::Settings, means: Means) -> Result<Room> {
 }
 
 async fn replica_room(settings: replica::Settings, means: Means) -> Result<Room> {
-    let Means { data_dir, committee, key, channels } = means;
-    let replica = Replica::open(settings, &data_dir, committee, key, channels).await?;
+    let Means { data_dir, view, key, channels } = means;
+    let replica = Replica::open(settings, &data_dir, view, key, channels).await?;
     let (served, seen, stopped) = (Arc::clone(&replica), Arc::clone(&replica), replica);
     Ok(Room {
         services: Box::new(move |server| {

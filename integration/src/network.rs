@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
+use meridian_client::chain::view::View;
 use meridian_client::fetch::Reader;
 use meridian_client::rpc::Channels;
 use meridian_client::submit::{PutOptions, Submitter};
@@ -24,7 +25,7 @@ use meridian_proto::wire::log_server::LogServer;
 use meridian_proto::wire::replica_server::ReplicaServer;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::keys;
@@ -144,7 +145,7 @@ struct Running {
 struct Spec {
     name: Name,
     folder: PathBuf,
-    committee: Arc<Committee>,
+    view: watch::Receiver<Arc<View>>,
     replica: replica::Settings,
     gateway: gateway::Settings,
 }
@@ -152,6 +153,7 @@ struct Spec {
 /// A running network.
 pub struct Network {
     committee: Arc<Committee>,
+    view: watch::Sender<Arc<View>>,
     channels: Channels,
     members: BTreeMap<Name, Member>,
     settings: (replica::Settings, gateway::Settings),
@@ -191,7 +193,8 @@ impl Network {
         let committee = Arc::new(committee(&plan, &members)?);
         std::fs::write(dir.path().join("committee.toml"), toml::to_string(&*committee)?)?;
         let settings = (plan.replica, plan.gateway);
-        let mut network = Self { committee, channels: Channels::new(), members, settings, dir };
+        let view = watch::Sender::new(Arc::new(View::fixed(Arc::clone(&committee))));
+        let mut network = Self { committee, view, channels: Channels::new(), members, settings, dir };
         for (name, front) in fronts {
             let member = network.member_mut(name)?;
             let honest = format!("http://{}", member.listen);
@@ -216,7 +219,13 @@ impl Network {
         Ok(network)
     }
 
-    /// The committee.
+    /// What members and clients know of epochs and anchors: tests change it as a chain would.
+    #[must_use]
+    pub fn view(&self) -> &watch::Sender<Arc<View>> {
+        &self.view
+    }
+
+    /// The committee of the first epoch.
     #[must_use]
     pub fn committee(&self) -> &Arc<Committee> {
         &self.committee
@@ -362,7 +371,7 @@ impl Network {
         let folder = self.folder(name);
         std::fs::create_dir_all(&folder)?;
         let (replica, gateway) = self.settings.clone();
-        let spec = Spec { name, folder, committee: Arc::clone(&self.committee), replica, gateway };
+        let spec = Spec { name, folder, view: self.view.subscribe(), replica, gateway };
         let running = spawn_blocking(move || start(&spec, listener)).await??;
         self.member_mut(name)?.running = Some(running);
         Ok(())
@@ -453,7 +462,7 @@ async fn serve(
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let key = keys::secret(&spec.name.key_word())?;
-    let (folder, committee) = (Path::new(&spec.folder), Arc::clone(&spec.committee));
+    let (folder, view) = (Path::new(&spec.folder), spec.view.clone());
     let settings = ServerSettings { lame_duck_ms: 0, drain_ms: 5_000, ..ServerSettings::default() };
     let server = Server::new(settings)?;
     let stop = async {
@@ -462,7 +471,7 @@ async fn serve(
     match spec.name {
         Name::Replica(_) => {
             let replica =
-                replica::Replica::open(spec.replica.clone(), folder, committee, key, Channels::new()).await?;
+                replica::Replica::open(spec.replica.clone(), folder, view, key, Channels::new()).await?;
             let service = ReplicaServer::new(replica::Service(Arc::clone(&replica)));
             let service =
                 service.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
@@ -474,8 +483,7 @@ async fn serve(
             }))
         }
         Name::Gateway(_) => {
-            let gateway =
-                gateway::Gateway::open(spec.gateway.clone(), folder, committee, key, &Channels::new())?;
+            let gateway = gateway::Gateway::open(spec.gateway.clone(), folder, view, key, &Channels::new())?;
             let service = GatewayServer::new(gateway::Service(Arc::clone(&gateway)));
             let service =
                 service.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
@@ -520,7 +528,7 @@ mod tests {
     async fn nothing_of_a_network_outlives_it() {
         let network = Network::start(Plan::default()).await.unwrap();
         let committee = Arc::clone(network.committee());
-        assert!(Arc::strong_count(&committee) > 2);
+        assert!(Arc::strong_count(&committee) > 3);
         drop(network);
         assert_eq!(Arc::strong_count(&committee), 1);
     }
