@@ -1,5 +1,7 @@
 //! The contract's calls and events, and the status that its verification answers with (protocol sections 4, 5.6).
 
+pub mod committee;
+
 use alloy_sol_types::sol;
 
 /// Generated types of the contract's interface.
