@@ -1,5 +1,6 @@
 //! A whole network on one machine: every member a process of its own with its own folder, key and ports.
 
+pub mod anvil;
 mod plan;
 mod process;
 mod regions;

@@ -1,5 +1,6 @@
 //! Tests of Meridian across members: whole networks, lying peers, the load tool.
 
+pub mod anvil;
 pub mod devnet;
 pub mod keys;
 pub mod liars;
