@@ -2,7 +2,8 @@
 
 pub mod committee;
 
-use alloy_sol_types::sol;
+use alloy_primitives::{Address, Bytes};
+use alloy_sol_types::{SolConstructor, sol};
 
 /// Generated types of the contract's interface.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]
@@ -63,11 +64,71 @@ mod generated {
             function notice() external view returns (uint64);
             function grace() external view returns (uint64);
             function owner() external view returns (address);
+
+            error ActivationOutOfRange(uint64 activation);
+            error ActivationTooEarly(uint64 activation, uint256 earliest);
+            error AlreadyActive(uint64 activation);
+            error AlreadyMember(address signer);
+            error BadCosignature();
+            error BadGatewaySignature();
+            error EmptyLog();
+            error EndpointLength(address signer);
+            error EpochClosed(uint64 epoch);
+            error EpochFalls(uint64 epoch, uint64 anchored);
+            error EpochUnknown(uint64 epoch);
+            error FromTheFuture(uint64 timestamp);
+            error GatewaysNotAscending(address signer);
+            error GraceOutOfRange();
+            error Inconsistent();
+            error LabelLength(uint16 region);
+            error LatestEpochNotActive(uint64 activation);
+            error LatitudeOutOfRange(uint16 region);
+            error LongitudeOutOfRange(uint16 region);
+            error MalformedSignatures();
+            error MaxRetentionTooLong();
+            error MinCopiesOutOfRange(uint16 minCopies);
+            error MinRetentionZero();
+            error NoQuorum();
+            error NoRegions();
+            error NotAGateway(address gateway);
+            error NotASeat(address signer);
+            error NotTheLatestEpoch(uint64 epoch, uint64 latest);
+            error NotTheNextEpoch(uint64 epoch, uint64 next);
+            error NoticeTooLong();
+            error OwnableInvalidOwner(address owner);
+            error OwnableUnauthorizedAccount(address account);
+            error OwnershipIsKept();
+            error QuotaOutOfRange(address signer);
+            error RegionWithoutSeats(uint16 region);
+            error RegionZero();
+            error RegionsNotAscending(uint16 region);
+            error RetentionLimitsCrossed();
+            error SeatNumberTaken(uint16 region, uint8 number);
+            error SeatsNotAscending(address signer);
+            error Stale(uint64 size, uint64 timestamp);
+            error TooManyGateways(uint256 gateways);
+            error TooManyRegions(uint256 regions);
+            error TooManySeats(uint256 seats);
+            error TooManySeatsInRegion(uint16 region);
+            error UnknownRegion(address signer, uint16 region);
+            error WrongMembers();
+            error ZeroAddress();
         }
     }
 }
 
 pub use generated::*;
+
+/// The contract's creation code, without its constructor's arguments.
+pub const BYTECODE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/Meridian.bin"));
+
+/// What a transaction deploys the contract with: `notice` is the least time before a committee takes effect, `grace`
+/// how long an epoch stays open after the next has begun, both in seconds.
+#[must_use]
+pub fn creation_code(owner: Address, notice: u64, grace: u64) -> Bytes {
+    let arguments = Meridian::constructorCall { owner, notice, grace }.abi_encode();
+    [BYTECODE, &arguments].concat().into()
+}
 
 /// What the contract says of a certificate.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
