@@ -1,4 +1,11 @@
-//! The EVM chain: which committee is current, and how far each log is anchored (protocol sections 4, 5.6, 5.7).
+//! The EVM chain: which committee is current, and how far each log is anchored (protocol sections 4, 5.6, 5.7, 15).
 
+pub mod contract;
+mod history;
+pub mod rpc;
+pub mod settled;
 pub mod source;
 pub mod view;
+
+#[cfg(test)]
+mod testing;

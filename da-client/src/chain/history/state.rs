@@ -1,0 +1,73 @@
+//! Compares what events told with what the contract keeps.
+
+use std::collections::BTreeSet;
+
+use alloy::providers::RootProvider;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use meridian_proofs::Address;
+use meridian_proto::contract::Meridian;
+
+use super::super::contract::{self, EpochRecord, anchor_of, epoch_of};
+use super::super::rpc::Fault;
+use super::super::settled::Block;
+use super::History;
+
+/// Calls to one endpoint at once.
+const AT_ONCE: usize = 8;
+
+/// Epochs whose records are compared: those that can be open, and the one that is to come.
+const EPOCHS: usize = 3;
+
+impl History {
+    /// Asks an endpoint for the contract's state at the block up to which was read: the records of the latest epochs, and
+    /// the latest anchors of all gateways.
+    ///
+    /// # Errors
+    /// [`Fault::Contradicts`] when it is not what the events told, another fault when the endpoint cannot say.
+    pub(in super::super) async fn confirm(&self, provider: &RootProvider) -> Result<(), Fault> {
+        let Some(mark) = self.mark else { return Ok(()) };
+        let number = mark.number();
+        let there = Block::at(provider, number).await?;
+        let there = there.ok_or_else(|| Fault::Behind(format!("it lacks block {number}")))?;
+        if there.hash != mark.hash {
+            return Err(differs(format!("block {number} is {}, not {}", there.hash, mark.hash)));
+        }
+        let (at, address) = (Some(number), self.place.domain.verifying_contract);
+        let latest = contract::call(provider, address, Meridian::latestEpochCall {}, at).await?;
+        let known = u64::try_from(self.epochs.len()).unwrap_or(u64::MAX);
+        if latest != known {
+            return Err(differs(format!("the latest epoch is {latest}, events told {known}")));
+        }
+        let epochs = (1_u64..).zip(self.epochs.iter().enumerate());
+        for (epoch, (place, scheduled)) in epochs.skip(self.epochs.len().saturating_sub(EPOCHS)) {
+            let told = EpochRecord {
+                members_hash: scheduled.members_hash,
+                activation: scheduled.activation,
+                closes: self.closes(place),
+            };
+            if epoch_of(provider, address, epoch, at).await? != Some(told) {
+                return Err(differs(format!("epoch {epoch} is not what events told")));
+            }
+        }
+        let compare = |gateway: Address| async move {
+            let kept = anchor_of(provider, address, gateway, at).await?;
+            let told = self.anchors.get(&gateway).and_then(|anchors| anchors.last());
+            if kept.as_ref() == told {
+                Ok(())
+            } else {
+                Err(differs(format!("the anchor of {gateway} is not what events told")))
+            }
+        };
+        stream::iter(self.gateways()).map(compare).buffer_unordered(AT_ONCE).try_collect().await
+    }
+
+    /// Gateways of the latest epochs.
+    fn gateways(&self) -> BTreeSet<Address> {
+        let committees = self.epochs.iter().rev().take(EPOCHS).filter_map(|epoch| epoch.committee.as_ref());
+        committees.flat_map(|committee| committee.gateways()).map(|gateway| gateway.address).collect()
+    }
+}
+
+fn differs(what: String) -> Fault {
+    Fault::Contradicts(what)
+}

@@ -1,0 +1,376 @@
+//! Several JSON-RPC endpoints of one chain, used as one.
+//!
+//! A call goes to the endpoint that answered last. When that one is silent, slow, refuses or answers with garbage, the
+//! next one is asked; after all of them a pause, and another round, a few times. An endpoint of another chain than the
+//! configured one is never asked for anything but its chain id.
+//!
+//! # What an endpoint is trusted with
+//!
+//! Nothing here follows the chain's consensus, so whoever answers is believed as far as these checks go:
+//! - Signatures, certificates and proofs are checked by ourselves, over the configured chain id and contract: no endpoint
+//!   can make one up. What it can do is to hide or to invent committees and anchors.
+//! - Every committee must hash to what the contract keeps for its epoch, events must follow the contract's own rules, and
+//!   all of it must agree with the contract's state at the same block. So an endpoint can only lie about all of it alike.
+//! - The settled block never goes back, and its hash is asked for again before the next one is read.
+//! - Where several endpoints are configured, the others are asked for the same state before anything is believed: what
+//!   more contradict than confirm is thrown away. One liar among three or more changes nothing; of two that contradict
+//!   each other neither is believed, and what was known before stays. Those that do not answer have no say.
+//!
+//! Who has one endpoint trusts its operator; who wants more names several of different operators, or runs a node.
+
+mod transport;
+
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use alloy::primitives::Bytes;
+use alloy::providers::{Provider, RootProvider};
+use alloy::rpc::client::RpcClient;
+use alloy::transports::{RpcError, TransportError};
+use thiserror::Error;
+
+pub use transport::{MAX_ANSWER, RpcUrl, RpcUrlError};
+
+/// How long an endpoint of another chain is left alone before it is asked for its chain id again.
+const FOREIGN_FOR: Duration = Duration::from_secs(60);
+
+/// Most characters of what an endpoint says that are repeated in a log or error.
+const MAX_SAID: usize = 200;
+
+/// How patient a pool is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Patience {
+    /// Longest wait for one answer.
+    pub deadline: Duration,
+    /// How often all endpoints are tried, at least once.
+    pub rounds: u32,
+    /// Pause after the first round; it doubles after each.
+    pub pause: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { deadline: Duration::from_secs(10), rounds: 3, pause: Duration::from_millis(250) }
+    }
+}
+
+/// What one endpoint did instead of answering.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum Fault {
+    /// Out of reach, too slow, or a broken connection.
+    #[error("{0}")]
+    Silent(String),
+    /// An answer that cannot be right.
+    #[error("wrong answer: {0}")]
+    Wrong(String),
+    /// It says otherwise than what was read before, or from another.
+    #[error("contradiction: {0}")]
+    Contradicts(String),
+    /// It does not have yet what was asked for.
+    #[error("behind: {0}")]
+    Behind(String),
+    /// It is of another chain.
+    #[error("its chain id is {0}")]
+    Foreign(u64),
+    /// It answers with a JSON-RPC error.
+    #[error("error {code}: {message}")]
+    Refused {
+        /// The code.
+        code: i64,
+        /// The message, shortened.
+        message: String,
+        /// Whether it asks for patience rather than for another call.
+        may_pass: bool,
+    },
+    /// The contract reverts: another endpoint would say the same.
+    #[error("reverted with 0x{}", alloy::hex::encode(.0))]
+    Reverted(Bytes),
+}
+
+/// What the endpoints of a pool did instead of answering.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum ChainError {
+    /// No endpoint is configured.
+    #[error("no json-rpc endpoint is configured")]
+    NoEndpoint,
+    /// An endpoint cannot be used at all.
+    #[error("json-rpc client cannot be set up: {0}")]
+    Setup(String),
+    /// Every endpoint is of another chain.
+    #[error("no endpoint is of chain {expected}: {}", list(found))]
+    WrongChain {
+        /// The configured chain id.
+        expected: u64,
+        /// The endpoints' hosts and what they did.
+        found: Vec<Attempt>,
+    },
+    /// No endpoint answered rightly. The last fault of each.
+    #[error("no endpoint answers: {}", list(.0))]
+    Unavailable(Vec<Attempt>),
+    /// The contract reverts.
+    #[error("the contract reverts with 0x{}", alloy::hex::encode(.0))]
+    Reverted(Bytes),
+}
+
+/// What one endpoint did.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("{endpoint}: {fault}")]
+pub struct Attempt {
+    /// Its host and port.
+    pub endpoint: String,
+    /// What it did.
+    pub fault: Fault,
+}
+
+fn list(attempts: &[Attempt]) -> String {
+    attempts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+impl From<TransportError> for Fault {
+    fn from(error: TransportError) -> Self {
+        match error {
+            RpcError::ErrorResp(payload) => {
+                // EIP-1474 has no code for it; geth says 3, others only say so.
+                let reverted = payload.code == 3 || payload.message.contains("revert");
+                if reverted {
+                    return Self::Reverted(payload.as_revert_data().unwrap_or_default());
+                }
+                let may_pass = payload.is_retry_err();
+                Self::Refused { code: payload.code, message: said(&payload.message), may_pass }
+            }
+            RpcError::NullResp => Self::Wrong("null".to_owned()),
+            RpcError::DeserError { err, .. } => Self::Wrong(said(&err.to_string())),
+            other => Self::Silent(said(&other.to_string())),
+        }
+    }
+}
+
+impl Fault {
+    /// A wrong answer.
+    #[allow(clippy::needless_pass_by_value, reason = "texts and errors alike are given as they are")]
+    pub(crate) fn wrong(what: impl ToString) -> Self {
+        Self::Wrong(said(&what.to_string()))
+    }
+
+    /// Whether another try with the same endpoint may go better.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Silent(_) | Self::Wrong(_) | Self::Contradicts(_) | Self::Behind(_) => true,
+            Self::Refused { may_pass, .. } => *may_pass,
+            Self::Foreign(_) | Self::Reverted(_) => false,
+        }
+    }
+}
+
+/// What somebody outside says, in one short line.
+fn said(text: &str) -> String {
+    let mut line: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_SAID).collect();
+    if text.chars().count() > MAX_SAID {
+        line.push('…');
+    }
+    line
+}
+
+/// Several endpoints of one chain. Clones share connections and what is known of the endpoints.
+#[derive(Clone)]
+pub struct Pool(Arc<Inner>);
+
+struct Inner {
+    endpoints: Vec<Endpoint>,
+    chain_id: u64,
+    patience: Patience,
+    preferred: AtomicUsize,
+}
+
+struct Endpoint {
+    name: String,
+    provider: RootProvider,
+    chain: Mutex<ChainOf>,
+}
+
+/// Which chain an endpoint is of.
+#[derive(Clone, Copy)]
+enum ChainOf {
+    NotAsked,
+    Ours,
+    Foreign { id: u64, until: Instant },
+}
+
+impl Endpoint {
+    fn new(url: &RpcUrl, deadline: Duration) -> Result<Self, ChainError> {
+        let http = transport::Http::new(url, deadline).map_err(ChainError::Setup)?;
+        Ok(Self {
+            name: url.to_string(),
+            provider: RootProvider::new(RpcClient::new(http, false)),
+            chain: Mutex::new(ChainOf::NotAsked),
+        })
+    }
+
+    async fn ask<T, F, Fut>(&self, chain_id: u64, call: &F) -> Result<T, Fault>
+    where
+        F: Fn(RootProvider) -> Fut,
+        Fut: Future<Output = Result<T, Fault>>,
+    {
+        self.check_chain(chain_id).await?;
+        let answer = call(self.provider.clone()).await;
+        if let Err(Fault::Silent(_) | Fault::Wrong(_) | Fault::Contradicts(_)) = &answer {
+            // Whoever comes back need not be who went away.
+            self.set_chain(ChainOf::NotAsked);
+        }
+        answer
+    }
+
+    async fn check_chain(&self, expected: u64) -> Result<(), Fault> {
+        match self.chain() {
+            ChainOf::Ours => return Ok(()),
+            ChainOf::Foreign { id, until } if Instant::now() < until => return Err(Fault::Foreign(id)),
+            ChainOf::Foreign { .. } | ChainOf::NotAsked => {}
+        }
+        let id = self.provider.get_chain_id().await?;
+        if id == expected {
+            self.set_chain(ChainOf::Ours);
+            return Ok(());
+        }
+        tracing::error!(endpoint = self.name, id, expected, "json-rpc endpoint is of another chain");
+        self.set_chain(ChainOf::Foreign { id, until: Instant::now() + FOREIGN_FOR });
+        Err(Fault::Foreign(id))
+    }
+
+    fn chain(&self) -> ChainOf {
+        *self.chain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_chain(&self, chain: ChainOf) {
+        *self.chain.lock().unwrap_or_else(PoisonError::into_inner) = chain;
+    }
+}
+
+impl Pool {
+    /// Endpoints of a chain, in the order of preference. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// There is no endpoint, or no client can be made.
+    pub fn new(urls: &[RpcUrl], chain_id: u64, patience: Patience) -> Result<Self, ChainError> {
+        let endpoints: Vec<_> =
+            urls.iter().map(|url| Endpoint::new(url, patience.deadline)).collect::<Result<_, _>>()?;
+        if endpoints.is_empty() {
+            return Err(ChainError::NoEndpoint);
+        }
+        Ok(Self(Arc::new(Inner { endpoints, chain_id, patience, preferred: AtomicUsize::new(0) })))
+    }
+
+    /// Endpoints of whatever chain the first that answers is of.
+    ///
+    /// # Errors
+    /// As [`Pool::new`], and when none answers.
+    pub async fn discover(urls: &[RpcUrl], patience: Patience) -> Result<Self, ChainError> {
+        let mut attempts = Vec::new();
+        for url in urls {
+            let endpoint = Endpoint::new(url, patience.deadline)?;
+            match endpoint.provider.get_chain_id().await {
+                Ok(id) => return Self::new(urls, id, patience),
+                Err(error) => attempts.push(Attempt { endpoint: endpoint.name, fault: error.into() }),
+            }
+        }
+        Err(if attempts.is_empty() { ChainError::NoEndpoint } else { ChainError::Unavailable(attempts) })
+    }
+
+    /// The chain that all endpoints in use are of.
+    #[must_use]
+    pub fn chain_id(&self) -> u64 {
+        self.0.chain_id
+    }
+
+    /// Asks one endpoint after the other, some times over, until one answers.
+    ///
+    /// # Errors
+    /// See [`ChainError`].
+    pub async fn ask<T, F, Fut>(&self, call: F) -> Result<T, ChainError>
+    where
+        F: Fn(RootProvider) -> Fut,
+        Fut: Future<Output = Result<T, Fault>>,
+    {
+        let mut pause = self.0.patience.pause;
+        let mut round = 1;
+        loop {
+            let attempts = match self.ask_all(&call).await {
+                Ok(answer) => return Ok(answer),
+                Err(attempts) => attempts,
+            };
+            if let Some(Fault::Reverted(data)) = attempts.last().map(|attempt| &attempt.fault) {
+                return Err(ChainError::Reverted(data.clone()));
+            }
+            if attempts.iter().all(|attempt| matches!(attempt.fault, Fault::Foreign(_))) {
+                return Err(ChainError::WrongChain { expected: self.0.chain_id, found: attempts });
+            }
+            if round >= self.0.patience.rounds || !attempts.iter().any(|attempt| attempt.fault.may_pass()) {
+                return Err(ChainError::Unavailable(attempts));
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+            round += 1;
+        }
+    }
+
+    /// One round over all endpoints, from the preferred one on. It ends where a contract reverts.
+    async fn ask_all<T, F, Fut>(&self, call: &F) -> Result<T, Vec<Attempt>>
+    where
+        F: Fn(RootProvider) -> Fut,
+        Fut: Future<Output = Result<T, Fault>>,
+    {
+        let Inner { endpoints, chain_id, preferred, .. } = &*self.0;
+        let first = preferred.load(Ordering::Relaxed);
+        let mut attempts = Vec::new();
+        for step in 0..endpoints.len() {
+            let place = (first + step) % endpoints.len();
+            let endpoint = &endpoints[place];
+            match endpoint.ask(*chain_id, call).await {
+                Ok(answer) => {
+                    if preferred.swap(place, Ordering::Relaxed) != place {
+                        tracing::info!(endpoint = endpoint.name, "json-rpc endpoint in use");
+                    }
+                    return Ok(answer);
+                }
+                Err(fault) => {
+                    tracing::debug!(endpoint = endpoint.name, %fault, "json-rpc endpoint failed");
+                    let is_final = matches!(fault, Fault::Reverted(_));
+                    attempts.push(Attempt { endpoint: endpoint.name.clone(), fault });
+                    if is_final {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(attempts)
+    }
+
+    /// Asks every endpoint once, all at the same time: hosts and answers.
+    pub(super) async fn ask_each<T, F, Fut>(&self, call: F) -> Vec<(String, Result<T, Fault>)>
+    where
+        F: Fn(RootProvider) -> Fut,
+        Fut: Future<Output = Result<T, Fault>>,
+    {
+        let Inner { endpoints, chain_id, .. } = &*self.0;
+        let asked = endpoints
+            .iter()
+            .map(|endpoint| async { (endpoint.name.clone(), endpoint.ask(*chain_id, &call).await) });
+        futures::future::join_all(asked).await
+    }
+
+    /// Begins with the next endpoint from now on.
+    pub(super) fn pass_over(&self) {
+        let next = (self.0.preferred.load(Ordering::Relaxed) + 1) % self.0.endpoints.len();
+        self.0.preferred.store(next, Ordering::Relaxed);
+    }
+
+    /// How many endpoints there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.endpoints.len()
+    }
+}
+
+#[cfg(test)]
+mod tests;
