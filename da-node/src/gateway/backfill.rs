@@ -10,7 +10,7 @@ use meridian_proofs::encode::{self, EncodedBlob};
 use meridian_proofs::shape::PayloadLength;
 use meridian_proto::error::ApiError;
 
-use super::Core;
+use super::core::Core;
 use super::dispersal;
 use super::link::Rows;
 use super::store::Owed;
@@ -99,7 +99,7 @@ async fn bring(core: &Arc<Core>, seat: usize, owed: &Owed) -> Result<(), ApiErro
     };
     if let Some(rows) = core.cpu.run(work).await? {
         dispersal::send(core, seat, Arc::new(rows)).await?;
-        core.delivered(id, seat).await;
+        core.delivered(id, owed.epoch, seat).await;
     }
     Ok(())
 }

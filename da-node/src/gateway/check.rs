@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use meridian_proofs::checkpoint::CosignedCheckpoint;
 use meridian_proto::error::{ApiError, Reason};
 
-use super::Core;
+use super::core::Core;
 
 /// Time without a word from a seat after which it is asked whether it is there.
 const IDLE: Duration = Duration::from_secs(2);

@@ -13,7 +13,7 @@ use meridian_proofs::{Address, B256};
 use meridian_proto::error::ApiError;
 use tokio::sync::watch;
 
-use super::Core;
+use super::core::Core;
 use super::seats::{Call, class_of};
 use crate::metrics::{self, KeyValue};
 
@@ -62,11 +62,11 @@ struct Collection {
 }
 
 impl Checkpoints {
-    pub(super) fn new(certified: Option<CosignedCheckpoint>) -> Self {
+    pub(super) fn new(certified: watch::Sender<Option<Arc<CosignedCheckpoint>>>) -> Self {
         Self {
             state: Mutex::default(),
             head: watch::Sender::new(None),
-            certified: watch::Sender::new(certified.map(Arc::new)),
+            certified,
             progress: watch::Sender::new(()),
         }
     }
@@ -85,16 +85,6 @@ impl Checkpoints {
     /// The latest checkpoint.
     pub(super) fn head(&self) -> Option<Arc<Head>> {
         self.head.borrow().clone()
-    }
-
-    /// The latest certified checkpoint, now and as it changes.
-    pub(super) fn certified(&self) -> watch::Receiver<Option<Arc<CosignedCheckpoint>>> {
-        self.certified.subscribe()
-    }
-
-    /// Size of the latest certified checkpoint.
-    pub(super) fn certified_size(&self) -> u64 {
-        self.certified.borrow().as_ref().map_or(0, |cosigned| cosigned.signed.checkpoint.size)
     }
 
     /// Fires at every cosignature.

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::Core;
+use super::core::Core;
 use super::link::Rows;
 use super::seats::{Call, class_of};
 use crate::metrics::{self, KeyValue};
@@ -258,7 +258,7 @@ async fn upload(core: Arc<Core>, dispersal: Arc<Dispersal>, seat: usize, rows: A
                             () = core.stop.cancelled() => return,
                         }
                     }
-                    core.delivered(dispersal.id, seat).await;
+                    core.delivered(dispersal.id, core.committee.epoch(), seat).await;
                 }
                 return;
             }

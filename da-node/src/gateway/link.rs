@@ -81,21 +81,27 @@ pub(super) trait SeatLink: Send + Sync + 'static {
     fn probe(&self) -> BoxFuture<'_, Result<(), ApiError>>;
 }
 
+/// Makes links to replicas.
+pub(super) trait Links: Send + Sync + 'static {
+    /// The link of the seat at a place in [`Committee::seats`].
+    fn link(&self, committee: &Arc<Committee>, place: usize) -> Arc<dyn SeatLink>;
+}
+
+/// Replicas at their endpoints.
+pub(super) struct RpcLinks(pub(super) Channels);
+
+impl Links for RpcLinks {
+    fn link(&self, committee: &Arc<Committee>, place: usize) -> Arc<dyn SeatLink> {
+        let seat = committee.seats()[place].clone();
+        Arc::new(RpcLink { committee: committee.clone(), seat, channels: self.0.clone() })
+    }
+}
+
 /// A replica at its endpoint.
-pub(super) struct RpcLink {
+struct RpcLink {
     committee: Arc<Committee>,
     seat: Seat,
     channels: Channels,
-}
-
-impl RpcLink {
-    /// The links of all seats, in the order of [`Committee::seats`].
-    pub(super) fn all(committee: &Arc<Committee>, channels: &Channels) -> Vec<Arc<dyn SeatLink>> {
-        let link = |seat: &Seat| -> Arc<dyn SeatLink> {
-            Arc::new(Self { committee: committee.clone(), seat: seat.clone(), channels: channels.clone() })
-        };
-        committee.seats().iter().map(link).collect()
-    }
 }
 
 impl SeatLink for RpcLink {

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use meridian_proofs::B256;
 use meridian_proofs::checkpoint::{Checkpoint, SignedCheckpoint};
@@ -15,10 +16,10 @@ use meridian_proto::error::ApiError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::core::{Core, blocking};
 use super::cosign::{Head, MAX_ENTRIES, STALE_AFTER};
 use super::dispersal::Dispersal;
 use super::store::{Appended, Keep, StoreError};
-use super::{Core, blocking};
 use crate::metrics::{self, KeyValue};
 
 /// Seconds by which an earlier entry may expire sooner than a repeated put asks, protocol section 3.
@@ -255,6 +256,7 @@ async fn append(core: &Arc<Core>, log: &mut Log, queue: &mut Vec<Ready>) -> Resu
         let _ = put.reply.send(Ok(Outcome::Entry(index)));
     }
     let Some(appended) = appended else { return Ok(false) };
+    core.log_size.store(appended.range.size(), Ordering::Relaxed);
     metrics::get().log_size.record(appended.range.size(), &[]);
     metrics::get().checkpoint_entries.record(appended.entries.len() as f64, &[]);
     log.range = appended.range;

@@ -3,22 +3,24 @@
 //! | column | key | value |
 //! |---|---|---|
 //! | `gateway_state` | `owner`, `head` | whose log it is; the latest checkpoint that was signed |
+//! | `gateway_state` | `closing`, then an epoch | the certified checkpoint over all entries up to the epoch's last |
 //! | `gateway_headers` | blob id | header |
 //! | `gateway_index` | blob id, then namespace, then whether a payload hash is bound | index of the latest such entry |
 //! | `gateway_uploads` | blob id | expiry, length, addresses of the seats that lack the blob |
 //! | `gateway_payloads` | blob id, number of the chunk | a chunk of a payload that is kept for `gateway_uploads` |
 //!
-//! beside the columns of [`LogStore`], whose latest checkpoint is the latest certified one. An entry, its tree nodes, its header, its index, its payload and the signed
-//! checkpoint over it are one synced batch.
+//! beside the columns of [`LogStore`], whose latest checkpoint is the latest certified one. An entry, its tree nodes, its
+//! header, its index, its payload and the signed checkpoint over it are one synced batch; a closing is synced before
+//! anything of a later epoch is signed.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use meridian_proofs::certificate::Certificate;
-use meridian_proofs::checkpoint::{CosignedCheckpoint, Domain, SignedCheckpoint};
+use meridian_proofs::checkpoint::{Checkpoint, CosignedCheckpoint, Domain, SignedCheckpoint};
 use meridian_proofs::header::BlobHeader;
 use meridian_proofs::ids::{BlobId, Namespace};
 use meridian_proofs::log::{CompactRange, LogEntry};
@@ -29,23 +31,18 @@ use super::log::{Plan, Wanted};
 use crate::store::log::{LogStore, codec};
 use crate::store::{self, Batch, Db, Durability, Role};
 
+mod uploads;
+
+pub(super) use uploads::{Keep, Owed};
+use uploads::{Kept, PAYLOADS, UPLOADS};
+
 const STATE: &str = "gateway_state";
 const HEADERS: &str = "gateway_headers";
 const INDEX: &str = "gateway_index";
-const UPLOADS: &str = "gateway_uploads";
-const PAYLOADS: &str = "gateway_payloads";
 
 const OWNER: &[u8] = b"owner";
 const HEAD: &[u8] = b"head";
-
-/// Bytes of a kept payload under one key.
-const CHUNK: usize = 1 << 20;
-
-/// Records that are read at once.
-const PAGE: usize = 256;
-
-/// Bytes of an upload before its addresses: expiry, length.
-const UPLOAD_LEN: usize = 16;
+const CLOSING: &[u8] = b"closing";
 
 /// Why the gateway's store failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -83,20 +80,27 @@ impl From<StoreError> for ApiError {
     }
 }
 
-/// What a start finds.
+/// Where the log stands on disk.
 pub(super) struct Loaded {
     pub(super) range: CompactRange,
-    pub(super) last_time: u64,
+    /// The last entry.
+    pub(super) last: Option<LogEntry>,
     pub(super) head: Option<SignedCheckpoint>,
     pub(super) certified: Option<CosignedCheckpoint>,
+    /// Ascending by epoch.
+    pub(super) closings: Vec<CosignedCheckpoint>,
 }
 
-/// What is kept of a blob with its entry.
-pub(super) struct Keep {
-    /// Absent when it is kept already.
-    pub(super) payload: Option<Bytes>,
-    /// Who lacks the blob.
-    pub(super) missing: Vec<Address>,
+impl Loaded {
+    /// Time of the last entry.
+    pub(super) fn last_time(&self) -> u64 {
+        self.last.map_or(0, |entry| entry.time)
+    }
+
+    /// Timestamp of the latest checkpoint that was signed.
+    pub(super) fn last_timestamp(&self) -> u64 {
+        self.head.map_or(0, |head| head.checkpoint.timestamp)
+    }
 }
 
 /// A batch that was written.
@@ -106,21 +110,6 @@ pub(super) struct Appended {
     pub(super) first: u64,
     pub(super) entries: Vec<LogEntry>,
     pub(super) signed: SignedCheckpoint,
-}
-
-/// A blob that a seat lacks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Owed {
-    pub(super) id: BlobId,
-    pub(super) expiry: u64,
-    pub(super) length: u64,
-}
-
-/// A record of `gateway_uploads`.
-struct Upload {
-    expiry: u64,
-    length: u64,
-    missing: Vec<Address>,
 }
 
 /// The gateway's store.
@@ -143,33 +132,58 @@ impl Store {
         let log = LogStore::new(db.clone());
         let store = Self { db, log, gateway, pending: AtomicU64::new(0), uploads: Mutex::new(()) };
         store.claim()?;
-        let range = store.log.range(&gateway)?;
-        let last = match range.size().checked_sub(1) {
-            Some(last) => store.log.entry(&gateway, last)?,
-            None => None,
-        };
-        let head = store.db.get(STATE, HEAD)?.map(|bytes| decode_checkpoint(&bytes)).transpose()?;
-        let head = head.map(|head| head.signed);
-        let certified = store.log.checkpoint(&gateway)?;
-        for signed in head.iter().chain(certified.iter().map(|certified| &certified.signed)) {
-            let fits = signed.checkpoint.size <= range.size() && signed.verify(domain).is_ok();
+        let loaded = store.load()?;
+        let cosigned = loaded.certified.iter().chain(&loaded.closings).map(|cosigned| &cosigned.signed);
+        for signed in loaded.head.iter().chain(cosigned) {
+            let fits = signed.checkpoint.size <= loaded.range.size() && signed.verify(domain).is_ok();
             if !fits {
                 return Err(StoreError::Malformed("a stored checkpoint"));
             }
         }
         store.pending.store(store.count_uploads()?, Ordering::Relaxed);
-        let last_time = last.map_or(0, |entry| entry.time);
-        Ok((store, Loaded { range, last_time, head, certified }))
+        Ok((store, loaded))
     }
 
-    fn count_uploads(&self) -> Result<u64, StoreError> {
-        let (mut count, mut from) = (0, Vec::new());
-        loop {
-            let page = self.db.scan(UPLOADS, &[], &from, PAGE)?;
-            let Some((last, _)) = page.last() else { return Ok(count) };
-            from = [last, [0u8].as_slice()].concat();
-            count += u64::try_from(page.len()).unwrap_or(u64::MAX);
-        }
+    /// Where the log stands.
+    pub(super) fn load(&self) -> Result<Loaded, StoreError> {
+        let range = self.log.range(&self.gateway)?;
+        let last = match range.size().checked_sub(1) {
+            Some(last) => self.log.entry(&self.gateway, last)?,
+            None => None,
+        };
+        let head = self.db.get(STATE, HEAD)?.map(|bytes| decode_checkpoint(&bytes)).transpose()?;
+        let closings = self.closings()?;
+        // A certified checkpoint is not synced, a closing is.
+        let certified = self.log.checkpoint(&self.gateway)?;
+        let certified = certified.into_iter().chain(closings.last().cloned());
+        let certified = certified.max_by_key(|cosigned| {
+            let Checkpoint { epoch, size, timestamp, .. } = cosigned.signed.checkpoint;
+            (epoch, size, timestamp)
+        });
+        Ok(Loaded { range, last, head: head.map(|head| head.signed), certified, closings })
+    }
+
+    /// Keeps the certified checkpoint over all entries up to the last of its epoch; it is on disk when this returns.
+    #[allow(dead_code, reason = "the anchor task and epoch changes use it")]
+    pub(super) fn close(&self, closing: &CosignedCheckpoint) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        batch.put(STATE, closing_key(closing.signed.checkpoint.epoch), codec::encode_checkpoint(closing));
+        self.log.set_checkpoint(&mut batch, closing);
+        Ok(self.db.commit(batch, Durability::Synced)?)
+    }
+
+    /// The certified checkpoint that closed an epoch: over all entries of the log up to the epoch's last.
+    ///
+    /// None while the epoch is not closed, and for one in which nothing was appended. It has to be anchored before any
+    /// checkpoint of a later epoch.
+    pub(super) fn closing(&self, epoch: u64) -> Result<Option<CosignedCheckpoint>, StoreError> {
+        self.db.get(STATE, &closing_key(epoch))?.map(|bytes| decode_checkpoint(&bytes)).transpose()
+    }
+
+    /// The closings of all epochs, ascending.
+    pub(super) fn closings(&self) -> Result<Vec<CosignedCheckpoint>, StoreError> {
+        let pairs = self.db.scan(STATE, CLOSING, &[], usize::MAX)?;
+        pairs.iter().map(|(_, bytes)| decode_checkpoint(bytes)).collect()
     }
 
     /// Takes the store for this gateway, or finds out that it is another's.
@@ -254,48 +268,21 @@ impl Store {
             let expiry = longest.entry(entry.blob_id).or_default();
             *expiry = entry.expiry.max(*expiry);
         }
-        let mut begun = HashSet::new();
+        let (mut begun, mut records) = (HashSet::new(), 0);
+        let epoch = plan.entries.first().map_or(0, |entry| entry.epoch);
         for (want, keep) in wanted.iter().zip(keeps) {
             let (Some(&expiry), false) = (longest.get(&want.id), begun.contains(&want.id)) else { continue };
-            if self.keep(&mut batch, want, expiry, keep)? {
+            let kept = self.keep(&mut batch, want, epoch, expiry, keep)?;
+            records += u64::from(kept == Kept::New);
+            if kept != Kept::Not {
                 begun.insert(want.id);
             }
         }
         let signed = sign(range);
         batch.put(STATE, HEAD, encode_signed(&signed));
         self.db.commit(batch, Durability::Synced)?;
-        self.pending.fetch_add(u64::try_from(begun.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.pending.fetch_add(records, Ordering::Relaxed);
         Ok(signed)
-    }
-
-    /// Keeps the payload for the seats that lack the blob, until the expiry of its last entry. Says whether that is new.
-    fn keep(
-        &self,
-        batch: &mut Batch,
-        want: &Wanted,
-        expiry: u64,
-        keep: Option<Keep>,
-    ) -> Result<bool, StoreError> {
-        let id = want.id;
-        if let Some(mut upload) = self.upload(id)? {
-            upload.expiry = upload.expiry.max(expiry);
-            batch.put(UPLOADS, *id.as_bytes(), upload.encode());
-            return Ok(false);
-        }
-        let Some(Keep { payload: Some(payload), missing }) = keep else { return Ok(false) };
-        if missing.is_empty() {
-            return Ok(false);
-        }
-        let upload = Upload { expiry, length: want.header.length.get(), missing };
-        batch.put(UPLOADS, *id.as_bytes(), upload.encode());
-        for (start, number) in (0..payload.len()).step_by(CHUNK).zip(0u32..) {
-            batch.put(
-                PAYLOADS,
-                chunk_key(id, number),
-                payload.slice(start..payload.len().min(start + CHUNK)),
-            );
-        }
-        Ok(true)
     }
 
     /// Writes the latest checkpoint, without a sync: entries are synced, and the checkpoint can be signed again.
@@ -312,75 +299,16 @@ impl Store {
         Ok(self.db.commit(batch, Durability::Relaxed)?)
     }
 
-    /// Notes that a seat has a blob; with the last seat the payload goes.
-    pub(super) fn delivered(&self, id: BlobId, seat: Address) -> Result<(), StoreError> {
-        let _one = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(mut upload) = self.upload(id)? else { return Ok(()) };
-        upload.missing.retain(|address| *address != seat);
-        let mut batch = Batch::default();
-        if upload.missing.is_empty() {
-            self.drop_kept(&mut batch, id, upload.length);
-        } else {
-            batch.put(UPLOADS, *id.as_bytes(), upload.encode());
-        }
-        Ok(self.db.commit(batch, Durability::Relaxed)?)
-    }
-
-    /// Drops what is kept of a blob whose last entry has expired, also one appended since somebody looked.
-    pub(super) fn forget(&self, id: BlobId, now: u64) -> Result<(), StoreError> {
-        let _one = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(upload) = self.upload(id)?.filter(|upload| upload.expiry <= now) else { return Ok(()) };
-        let mut batch = Batch::default();
-        self.drop_kept(&mut batch, id, upload.length);
-        Ok(self.db.commit(batch, Durability::Relaxed)?)
-    }
-
-    fn drop_kept(&self, batch: &mut Batch, id: BlobId, length: u64) {
-        batch.delete(UPLOADS, *id.as_bytes());
-        for number in 0..chunks(length) {
-            batch.delete(PAYLOADS, chunk_key(id, number));
-        }
-        self.pending.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// The next blob after another, in the order of ids, that a seat lacks.
-    pub(super) fn owed(&self, seat: Address, after: Option<BlobId>) -> Result<Option<Owed>, StoreError> {
-        let mut from = after.map_or(Vec::new(), |id| [id.as_bytes(), [0u8].as_slice()].concat());
-        loop {
-            let page = self.db.scan(UPLOADS, &[], &from, PAGE)?;
-            let Some((last, _)) = page.last() else { return Ok(None) };
-            from = [last, [0u8].as_slice()].concat();
-            for (key, value) in &page {
-                let id: [u8; 32] =
-                    key.as_ref().try_into().map_err(|_| StoreError::Malformed("an upload's key"))?;
-                let upload = Upload::decode(value)?;
-                if upload.missing.contains(&seat) {
-                    return Ok(Some(Owed {
-                        id: BlobId::from(id),
-                        expiry: upload.expiry,
-                        length: upload.length,
-                    }));
-                }
-            }
-        }
-    }
-
-    /// The header and the kept payload of a blob, if it is still kept.
-    pub(super) fn kept(&self, id: BlobId) -> Result<Option<(BlobHeader, Bytes)>, StoreError> {
-        let Some(header) = self.header(id)? else { return Ok(None) };
-        let mut payload = BytesMut::with_capacity(header.length.to_usize());
-        for number in 0..chunks(header.length.get()) {
-            let Some(chunk) = self.db.get(PAYLOADS, &chunk_key(id, number))? else { return Ok(None) };
-            payload.extend_from_slice(&chunk);
-        }
-        Ok(Some((header, payload.freeze())))
-    }
-
     /// Entries of the log.
     pub(super) fn entries(&self, start: u64, count: u64) -> Result<Vec<LogEntry>, StoreError> {
         let end = start.saturating_add(count);
         let entry = |index| self.log.entry(&self.gateway, index)?.ok_or(StoreError::Malformed("an entry"));
         (start..end).map(entry).collect()
+    }
+
+    /// Epoch of the entry at an index; none where there is no entry.
+    pub(super) fn epoch_at(&self, index: u64) -> Result<Option<u64>, StoreError> {
+        Ok(self.log.entry(&self.gateway, index)?.map(|entry| entry.epoch))
     }
 
     /// The root over the first entries; none when there are fewer.
@@ -409,35 +337,10 @@ impl Store {
         let decode = |bytes: Bytes| BlobHeader::decode(&bytes).map_err(|_| StoreError::Malformed("a header"));
         header.map(decode).transpose()
     }
-
-    fn upload(&self, id: BlobId) -> Result<Option<Upload>, StoreError> {
-        self.db.get(UPLOADS, id.as_bytes())?.map(|bytes| Upload::decode(&bytes)).transpose()
-    }
 }
 
-impl Upload {
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(UPLOAD_LEN + self.missing.len() * 20);
-        out.extend_from_slice(&self.expiry.to_be_bytes());
-        out.extend_from_slice(&self.length.to_be_bytes());
-        self.missing.iter().for_each(|address| out.extend_from_slice(address.as_slice()));
-        out
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
-        let malformed = || StoreError::Malformed("an upload");
-        let (expiry, rest) = bytes.split_first_chunk().ok_or_else(malformed)?;
-        let (length, rest) = rest.split_first_chunk().ok_or_else(malformed)?;
-        let (addresses, rest) = rest.as_chunks::<20>();
-        if !rest.is_empty() {
-            return Err(malformed());
-        }
-        Ok(Self {
-            expiry: u64::from_be_bytes(*expiry),
-            length: u64::from_be_bytes(*length),
-            missing: addresses.iter().map(|address| Address::from(*address)).collect(),
-        })
-    }
+fn closing_key(epoch: u64) -> Vec<u8> {
+    [CLOSING, &epoch.to_be_bytes()].concat()
 }
 
 fn namespace_key(id: BlobId, namespace: Namespace) -> Vec<u8> {
@@ -446,16 +349,6 @@ fn namespace_key(id: BlobId, namespace: Namespace) -> Vec<u8> {
 
 fn bound_key(id: BlobId, namespace: Namespace, bound: bool) -> Vec<u8> {
     [id.as_bytes().as_slice(), namespace.as_bytes(), &[u8::from(bound)]].concat()
-}
-
-fn chunk_key(id: BlobId, number: u32) -> Vec<u8> {
-    [id.as_bytes().as_slice(), &number.to_be_bytes()].concat()
-}
-
-/// Keys that a kept payload takes.
-fn chunks(length: u64) -> u32 {
-    let chunk = u64::try_from(CHUNK).unwrap_or(u64::MAX);
-    u32::try_from(length.div_ceil(chunk)).unwrap_or(u32::MAX)
 }
 
 /// A signed checkpoint, in the form of one without cosignatures.

@@ -18,7 +18,7 @@ use meridian_proto::error::{ApiError, Reason};
 use tokio::sync::oneshot;
 use tracing::Instrument;
 
-use super::Core;
+use super::core::Core;
 use super::dispersal::Dispersals;
 use super::link::Rows;
 use super::log::{Outcome, Ready, Wanted};

@@ -14,7 +14,7 @@ use meridian_proofs::signature::SecretKey;
 use meridian_proto::error::{ApiError, Reason};
 use tokio::sync::watch;
 
-use super::link::{Rows, SeatLink};
+use super::link::{Links, Rows, SeatLink};
 
 /// Shortest retention of every committee here, in seconds.
 pub(super) const MIN_RETENTION: u64 = 3600;
@@ -97,6 +97,16 @@ struct FakeState {
     cosigns: usize,
     log: Option<CompactRange>,
     checkpoint: Option<CosignedCheckpoint>,
+}
+
+/// Links to replicas that are made for a test, by address.
+pub(super) struct FakeLinks(pub(super) Vec<Arc<FakeSeat>>);
+
+impl Links for FakeLinks {
+    fn link(&self, committee: &Arc<Committee>, place: usize) -> Arc<dyn SeatLink> {
+        let address = committee.seats()[place].address;
+        self.0.iter().find(|seat| seat.key.address() == address).unwrap().clone()
+    }
 }
 
 impl FakeSeat {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream;
+use meridian_client::chain::view::View;
 use meridian_proofs::certificate::Certificate;
 use meridian_proofs::checkpoint::{Checkpoint, SignedCheckpoint};
 use meridian_proofs::committee::Committee;
@@ -15,10 +16,9 @@ use meridian_proofs::{B256, keccak256};
 use meridian_proto::convert::PutStart;
 use meridian_proto::error::{ApiError, Reason};
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use super::link::SeatLink;
-use super::testing::{self, FakeSeat, MAX_RETENTION, MIN_RETENTION, Mode};
+use super::testing::{self, FakeLinks, FakeSeat, MAX_RETENTION, MIN_RETENTION, Mode};
 use super::{Gateway, Settings};
 use crate::clock::Clock;
 
@@ -119,13 +119,9 @@ fn open(
     clock: &Clock,
     settings: Settings,
 ) -> anyhow::Result<Arc<Gateway>> {
-    let links = links(seats);
-    let key = testing::gateway_key();
-    Gateway::open_with(settings, folder.path(), committee.clone(), key, links, clock.clone())
-}
-
-fn links(seats: &[Arc<FakeSeat>]) -> Vec<Arc<dyn SeatLink>> {
-    seats.iter().cloned().map(|seat| seat as Arc<dyn SeatLink>).collect()
+    let view = watch::Sender::new(Arc::new(View::fixed(committee.clone()))).subscribe();
+    let (key, links) = (testing::gateway_key(), Arc::new(FakeLinks(seats.to_vec())));
+    Gateway::open_with(settings, folder.path(), view, key, links, clock.clone())
 }
 
 fn start(payload: &[u8]) -> PutStart {

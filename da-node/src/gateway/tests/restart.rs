@@ -110,18 +110,15 @@ async fn a_store_belongs_to_one_key_and_a_key_to_the_committee() {
     drop(Store::open(folder.path(), testing::gateway_key().address(), &committee.domain()).unwrap());
     let mut parts = committee.parts().clone();
     let other = testing::seat_key(50, 50);
-    let stranger = Gateway::open_with(
-        settings(),
-        folder.path(),
-        committee.clone(),
-        testing::seat_key(50, 50),
-        links(&seats),
-        clock.clone(),
-    );
+    let open = |committee: Arc<Committee>, key| {
+        let view = watch::Sender::new(Arc::new(View::fixed(committee))).subscribe();
+        let links = Arc::new(FakeLinks(seats.clone()));
+        Gateway::open_with(settings(), folder.path(), view, key, links, clock.clone())
+    };
+    let stranger = open(committee.clone(), testing::seat_key(50, 50));
     assert!(format!("{:#}", stranger.err().unwrap()).contains("not that of a gateway"));
     parts.gateways[0].address = other.address();
-    let committee = Arc::new(Committee::new(parts).unwrap());
-    let taken = Gateway::open_with(settings(), folder.path(), committee, other, links(&seats), clock);
+    let taken = open(Arc::new(Committee::new(parts).unwrap()), other);
     assert!(format!("{:#}", taken.err().unwrap()).contains("a key and its log stay together"));
 }
 
