@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-pragma solidity ^0.8.20;
+pragma solidity ^0.8.24;
 
 import {Gateway, Region, Seat, Terms} from "./IMeridian.sol";
 
@@ -207,7 +207,8 @@ library MeridianCommittee {
                 assembly ("memory-safe") {
                     place := add(add(members.offset, FIXED_LENGTH), shl(1, rank))
                 }
-                ids[found++] = uint16(_word(place) >> 240);
+                ids[found] = uint16(_word(place) >> 240);
+                ++found;
             }
             complete >>= 8;
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-pragma solidity ^0.8.20;
+pragma solidity ^0.8.24;
 
 /// What a blob is. Its id is keccak256(abi.encode(header)).
 struct BlobHeader {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-pragma solidity ^0.8.20;
+pragma solidity ^0.8.24;
 
 import {MeridianCommittee} from "./MeridianCommittee.sol";
 
 /// @title Who signed a checkpoint, and whether they are enough.
 /// @notice A signature is 65 bytes r, s, v, and has one spelling: v is 27 or 28, 0 < r < n, 0 < s <= n/2.
-/// @dev A call of ecrecover fails for one reason only, too little gas; a signature of nobody is a success without an
-/// answer. So a failed call ends in `invalid`: low gas is out of gas, never "bad signature".
+/// @dev A call of ecrecover fails for want of gas (or depth of calls) only; a signature of nobody is a success without
+/// an answer. So a failed call ends in `invalid`: low gas is out of gas, never "bad signature".
 library MeridianSignatures {
     /// @notice Bytes of a signature.
     uint256 internal constant SIGNATURE_LENGTH = 65;

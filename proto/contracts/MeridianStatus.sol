@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-pragma solidity ^0.8.20;
+pragma solidity ^0.8.24;
 
 /// @title What the registry says of a certificate. The numbers never change their meaning.
 library MeridianStatus {

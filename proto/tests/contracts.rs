@@ -189,7 +189,7 @@ fn installed() -> bool {
 }
 
 #[test]
-fn the_contract_compiles_to_what_is_committed() {
+fn the_contracts_are_clean_and_compile_to_what_is_committed() {
     if !installed() {
         assert!(
             std::env::var_os("CI").is_none_or(|ci| ci != "true"),
@@ -199,4 +199,5 @@ fn the_contract_compiles_to_what_is_committed() {
         return;
     }
     assert!(run("node", &["build.js", "--check"]), "out/ is not what the contracts compile to");
+    assert!(run("npm", &["run", "--silent", "lint"]), "solhint finds fault with the contracts");
 }

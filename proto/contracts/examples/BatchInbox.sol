@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-pragma solidity ^0.8.20;
+pragma solidity ^0.8.24;
 
 import {IMeridian, LogEntry} from "../IMeridian.sol";
 import {MeridianCertificate} from "../MeridianCertificate.sol";
@@ -30,13 +30,21 @@ contract BatchInbox {
     event BatchPosted(uint256 indexed number, bytes32 indexed blobId, uint64 length, uint64 expiry, bytes32 head);
 
     error NotThePoster();
+    error NobodyMayPost();
     error NotTheNextBatch(uint256 next);
     error NotValid(uint8 status);
     error NotAnchored();
     error ForeignNamespace(bytes32 namespace);
     error ExpiresTooSoon(uint64 expiry);
 
+    modifier inTurn(uint256 number) {
+        if (msg.sender != poster) revert NotThePoster();
+        if (number != next) revert NotTheNextBatch(next);
+        _;
+    }
+
     constructor(IMeridian registry_, address poster_, bytes32 namespace_, uint64 window_) {
+        if (poster_ == address(0)) revert NobodyMayPost();
         registry = registry_;
         poster = poster_;
         namespace = namespace_;
@@ -46,7 +54,7 @@ contract BatchInbox {
     /// @notice Takes a batch by its certificate.
     /// @param number Which one it shall be.
     /// @param members Of the certificate's epoch.
-    function post(uint256 number, bytes calldata certificate, bytes calldata members) external {
+    function post(uint256 number, bytes calldata certificate, bytes calldata members) external inTurn(number) {
         uint8 status = registry.verifyCertificateUntil(certificate, members, uint64(block.timestamp) + window);
         if (status != MeridianStatus.VALID) revert NotValid(status);
         // Only now are the fields worth reading.
@@ -64,7 +72,7 @@ contract BatchInbox {
         uint64 index,
         bytes32[] calldata proof,
         address gateway
-    ) external {
+    ) external inTurn(number) {
         if (entry.expiry < block.timestamp + window) revert ExpiresTooSoon(entry.expiry);
         if (entry.namespace != namespace) revert ForeignNamespace(entry.namespace);
         if (!registry.verifyAnchored(entry, index, proof, gateway)) revert NotAnchored();
@@ -72,8 +80,6 @@ contract BatchInbox {
     }
 
     function _append(uint256 number, bytes32 blobId, uint64 length, uint64 expiry) private {
-        if (msg.sender != poster) revert NotThePoster();
-        if (number != next) revert NotTheNextBatch(next);
         next = number + 1;
         head = keccak256(abi.encode(head, blobId));
         emit BatchPosted(number, blobId, length, expiry, head);
