@@ -64,7 +64,8 @@ library MeridianKzg {
     /// @param commitments All of the blob's, 48 bytes each.
     /// @param opening The precompile's input, 192 bytes.
     /// @param element Which 31 bytes: those from 31 * element on.
-    /// @return status `OPENED`, or why not. Never reverts on any contents; with too little gas it runs out of gas.
+    /// @return status `OPENED`, or why not. Never reverts on any contents of the two byte strings. With less than
+    /// some 210,000 gas left before the precompile it runs out of gas rather than to answer wrongly.
     /// @return value The payload bytes, zeros past its end; zero unless `OPENED`.
     function open(
         BlobHeader calldata header,
