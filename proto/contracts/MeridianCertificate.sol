@@ -152,33 +152,18 @@ library MeridianCertificate {
         path = _noHashes();
         gatewaySignature = certificate[:0];
         cosignatures = certificate[:0];
-        unchecked {
-            if (certificate.length < FIXED_LENGTH) return (false, path, gatewaySignature, cosignatures);
-            if (uint256(_word(certificate, 0)) >> 240 != (VERSION << 8) | CODEC) {
-                return (false, path, gatewaySignature, cosignatures);
-            }
-            // Less one, so that zero wraps around and is too large.
-            if (uint256(payloadLength(certificate)) - 1 >= MAX_PAYLOAD) {
-                return (false, path, gatewaySignature, cosignatures);
-            }
-            uint256 place = index(certificate);
-            uint256 entries = size(certificate);
-            if (place >= entries) return (false, path, gatewaySignature, cosignatures);
-            uint256 nodes = MeridianLog.pathLength(place, entries);
-            uint256 fixedLength = FIXED_LENGTH + 32 * nodes;
-            if (certificate.length < fixedLength) return (false, path, gatewaySignature, cosignatures);
-            uint256 count = uint256(_word(certificate, fixedLength - 2)) >> 240;
-            if (count > MAX_COSIGNATURES || certificate.length != fixedLength + 65 * count) {
-                return (false, path, gatewaySignature, cosignatures);
-            }
-            gatewaySignature = certificate[fixedLength - 67:fixedLength - 2];
-            cosignatures = certificate[fixedLength:];
+        uint256 nodes;
+        (ok, nodes) = _measure(certificate);
+        if (ok) {
+            uint256 signature = PATH + 32 * nodes;
             assembly ("memory-safe") {
                 path.offset := add(certificate.offset, PATH)
                 path.length := nodes
             }
+            gatewaySignature = certificate[signature:signature + MeridianSignatures.SIGNATURE_LENGTH];
+            cosignatures = certificate[FIXED_LENGTH + 32 * nodes:];
+            ok = MeridianSignatures.areCanonical(gatewaySignature) && MeridianSignatures.areCanonical(cosignatures);
         }
-        ok = MeridianSignatures.areCanonical(gatewaySignature) && MeridianSignatures.areCanonical(cosignatures);
     }
 
     /// @notice Everything about a certificate that its committee decides: gateway, times, inclusion, signatures,
@@ -216,6 +201,25 @@ library MeridianCertificate {
         uint256 quorums = MeridianCommittee.quorumsOf(members);
         complete = MeridianSignatures.completeRegions(counts, quorums);
         status = MeridianSignatures.isQuorum(complete, quorums) ? MeridianStatus.VALID : MeridianStatus.NO_QUORUM;
+    }
+
+    /// @dev Whether the bytes have the form and the length of a certificate, and how many hashes the path has.
+    function _measure(bytes calldata certificate) private pure returns (bool ok, uint256 nodes) {
+        unchecked {
+            if (certificate.length < FIXED_LENGTH) return (false, 0);
+            if (uint256(_word(certificate, 0)) >> 240 != (VERSION << 8) | CODEC) return (false, 0);
+            // Less one, so that zero wraps around and is too large.
+            if (uint256(payloadLength(certificate)) - 1 >= MAX_PAYLOAD) return (false, 0);
+            uint256 place = index(certificate);
+            uint256 entries = size(certificate);
+            if (place >= entries) return (false, 0);
+            nodes = MeridianLog.pathLength(place, entries);
+            uint256 length = FIXED_LENGTH + 32 * nodes;
+            if (certificate.length < length) return (false, 0);
+            uint256 count = uint256(_word(certificate, length - 2)) >> 240;
+            length += MeridianSignatures.SIGNATURE_LENGTH * count;
+            return (count <= MAX_COSIGNATURES && certificate.length == length, nodes);
+        }
     }
 
     function _timesFit(bytes calldata certificate, bytes calldata members) private pure returns (bool) {
