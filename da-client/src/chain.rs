@@ -3,6 +3,7 @@
 pub mod contract;
 mod history;
 pub mod rpc;
+pub mod sender;
 pub mod settled;
 pub mod source;
 pub mod view;

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use meridian_proofs::Address;
 use meridian_proofs::committee::{GatewayMember, Region, RegionId};
 
+use crate::chain_cmd;
 use crate::committee_cmd::{self, Draft};
 use crate::config::roles::{GatewayConfig, ReplicaConfig};
 use crate::config::{self, Override};
@@ -35,6 +36,9 @@ enum Command {
     /// Make and check committee files.
     #[command(subcommand)]
     Committee(Committee),
+    /// Deploy the contract, change its committee and show what is on the chain.
+    #[command(subcommand)]
+    Chain(chain_cmd::Command),
     /// Print and check settings.
     #[command(subcommand)]
     Config(Config),
@@ -310,6 +314,7 @@ impl Cli {
             }
             Command::Key(key) => key.run(),
             Command::Committee(committee) => committee.run(),
+            Command::Chain(chain) => chain.run().await,
             Command::Config(config) => config.run(),
             Command::Probe(host) => {
                 probe::until_serving(&host.endpoint, Duration::from_secs(host.wait)).await?;

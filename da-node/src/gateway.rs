@@ -2,7 +2,7 @@
 //!
 //! A put walks through `submit` (checks, encoding), `dispersal` (rows to every seat), `log` (entry and checkpoint, one
 //! synced batch), `cosign` (cosignatures) and back. `seats` and `quorum` say whom it waits for, `check` looks after
-//! seats that are away, `backfill` brings them later what they missed, `store` is the disk, `link` the network.
+//! seats that are away, `backfill` brings them later what they missed, `anchor` brings the log to the chain, `store` is the disk, `link` the network.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::Context;
 use bytes::Bytes;
 use futures::Stream;
+use meridian_client::chain::sender::Chain;
 use meridian_client::chain::view::View;
 use meridian_client::rpc::Channels;
 use meridian_proofs::buffers::RowBuffers;
@@ -30,6 +31,7 @@ use crate::memory::MemoryBudget;
 use crate::metrics;
 use crate::store::log::LogStore;
 
+pub mod anchor;
 mod backfill;
 mod check;
 mod core;
@@ -52,6 +54,7 @@ pub use service::Service;
 pub use settings::Settings;
 
 use self::core::{Core, Shared, blocking};
+use anchor::{AnchorSettings, Logbook};
 use link::{Links, RpcLinks};
 use store::Store;
 
@@ -59,6 +62,7 @@ use store::Store;
 pub struct Gateway {
     shared: Arc<Shared>,
     core: Arc<Core>,
+    anchoring: watch::Sender<anchor::Report>,
 }
 
 impl Gateway {
@@ -125,7 +129,7 @@ impl Gateway {
         shared.background(keep_certified(shared.clone()));
         let core = Core::start(&shared, committee, loaded);
         tracing::info!(%address, epoch = core.committee.epoch(), "gateway opened");
-        Ok(Arc::new(Self { shared, core }))
+        Ok(Arc::new(Self { shared, core, anchoring: watch::Sender::default() }))
     }
 
     /// Stores a payload, given as its chunks in order, and gives its certificate.
@@ -188,7 +192,23 @@ impl Gateway {
             memory_budget: core.memory.total(),
             seats: core.seats.health(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            anchor: anchor::status(&core.view.borrow(), &core.address, &self.anchoring.borrow()),
         }
+    }
+
+    /// Brings the log to the contract from now on, at the expense of an account.
+    pub fn anchor(&self, settings: AnchorSettings, chain: impl Chain + 'static, account: SecretKey) {
+        let (shared, report) = (&self.shared, self.anchoring.clone());
+        let store = shared.store.clone();
+        let book = Logbook {
+            gateway: shared.address,
+            log: shared.store.log().clone(),
+            certified: shared.certified.subscribe(),
+            closings: Arc::new(move || Ok(store.closings()?)),
+            view: shared.view.clone(),
+            clock: shared.clock.clone(),
+        };
+        shared.background(anchor::run(settings, chain, account, shared.domain, book, report));
     }
 
     /// Refuses new puts, waits for those whose payload is complete, and stops.

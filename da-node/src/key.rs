@@ -1,15 +1,22 @@
 //! Files with secret keys.
 
+mod keystore;
+
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use meridian_proofs::signature::SecretKey;
+use zeroize::Zeroizing;
 
 /// Longest key file that is looked at: 64 hex digits, a prefix and some white space.
 const MAX_FILE: u64 = 256;
+/// Longest keystore that is looked at; common ones have some 500 bytes.
+const MAX_KEYSTORE: u64 = 4096;
+/// Longest file with a password.
+const MAX_PASSWORD: u64 = 1024;
 
 /// Makes a key from the system's randomness and writes it to a new file that only its owner can read.
 ///
@@ -42,33 +49,70 @@ pub fn create(path: &Path) -> Result<SecretKey> {
 /// # Errors
 /// When the file cannot be read, others than its owner may read it, or it is not a key. No message holds its content.
 pub fn load(path: &Path) -> Result<SecretKey> {
-    let file = File::open(path).with_context(|| format!("cannot open key file {}", path.display()))?;
+    let text = read(path, MAX_FILE, "key file")?;
+    parse(&text).with_context(|| format!("key file {} does not hold 32 bytes in hex", path.display()))
+}
+
+/// Reads the key of an account of the chain: a key file, or a Web3 secret storage file (version 3) with its password in
+/// another file. Both files must be readable by their owner only.
+///
+/// Takes seconds for a keystore: its password is hashed on purpose for so long.
+///
+/// # Errors
+/// When a file cannot be read or others than its owner may read it, when it is no key, or the password is wrong. No
+/// message holds the content of a file.
+pub fn load_account(path: &Path, password_file: Option<&Path>) -> Result<SecretKey> {
+    let text = read(path, MAX_KEYSTORE, "key file")?;
+    if !text.trim_start().starts_with('{') {
+        ensure!(
+            password_file.is_none(),
+            "key file {} needs no password file: it is no keystore",
+            path.display()
+        );
+        return parse(&text).with_context(|| {
+            format!("key file {} holds neither 32 bytes in hex nor a keystore", path.display())
+        });
+    }
+    let password_file = password_file
+        .with_context(|| format!("key file {} is a keystore: name its password file", path.display()))?;
+    let password = read(password_file, MAX_PASSWORD, "password file")?;
+    let password = password.strip_suffix('\n').unwrap_or(&password);
+    let password = password.strip_suffix('\r').unwrap_or(password);
+    keystore::open(path, &text, password).with_context(|| format!("cannot open keystore {}", path.display()))
+}
+
+/// Reads a file that only its owner can read, up to a length.
+fn read(path: &Path, most: u64, what: &str) -> Result<Zeroizing<String>> {
+    let file = File::open(path).with_context(|| format!("cannot open {what} {}", path.display()))?;
     let mode = file
         .metadata()
-        .with_context(|| format!("cannot look at key file {}", path.display()))?
+        .with_context(|| format!("cannot look at {what} {}", path.display()))?
         .permissions()
         .mode();
     if mode & 0o077 != 0 {
         bail!(
-            "key file {} can be read by others (mode {:04o}): chmod 600 it, and make a new key if it was ever shared",
+            "{what} {} can be read by others (mode {:04o}): chmod 600 it, and make a new key if it was ever shared",
             path.display(),
             mode & 0o7777
         );
     }
-    let mut text = String::new();
-    file.take(MAX_FILE)
+    // Room for all of it, so that no copy stays behind where a string has grown.
+    let capacity = usize::try_from(most + 1).unwrap_or(usize::MAX);
+    let mut text = Zeroizing::new(String::with_capacity(capacity));
+    file.take(most + 1)
         .read_to_string(&mut text)
         .ok()
-        .with_context(|| format!("cannot read key file {}", path.display()))?;
-    parse(&text).with_context(|| format!("key file {} does not hold 32 bytes in hex", path.display()))
+        .with_context(|| format!("cannot read {what} {}", path.display()))?;
+    ensure!(text.len() < capacity, "{what} {} is longer than {most} bytes", path.display());
+    Ok(text)
 }
 
 fn parse(text: &str) -> Option<SecretKey> {
     let digits = text.trim();
     let digits = digits.strip_prefix("0x").unwrap_or(digits);
-    let mut bytes = [0u8; 32];
-    hex::decode_to_slice(digits, &mut bytes).ok()?;
-    SecretKey::from_bytes(bytes).ok()
+    let mut bytes = Zeroizing::new([0u8; 32]);
+    hex::decode_to_slice(digits, bytes.as_mut_slice()).ok()?;
+    SecretKey::from_bytes(*bytes).ok()
 }
 
 #[cfg(test)]
@@ -124,5 +168,79 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let message = format!("{:#}", load(&path).err().unwrap());
         assert!(!message.contains("5ec4e7"), "{message}");
+    }
+
+    /// A keystore of the Web3 Secret Storage Definition's test vectors, with its password and key.
+    const KEYSTORE: &str = r#"{
+        "crypto": {
+            "cipher": "aes-128-ctr",
+            "cipherparams": {"iv": "6087dab2f9fdbbfaddc31a909735c1e6"},
+            "ciphertext": "5318b4d5bcd28de64ee5559e671353e16f075ecae9f99c7a79a38af5f869aa46",
+            "kdf": "pbkdf2",
+            "kdfparams": {
+                "c": 262144, "dklen": 32, "prf": "hmac-sha256",
+                "salt": "ae3cd4e7013836a3df6bd7241b12db061dbe2c6785853cce422d148a624ce0bd"
+            },
+            "mac": "517ead924a9d0dc3124507e3393d175ce3ff7c1e96529c6c555ce9e51205e9b2"
+        },
+        "id": "3198bc9c-6672-5ab3-d995-4942343ae5b6",
+        "version": 3
+    }"#;
+    const PASSWORD: &str = "testpassword";
+    const KEY: &str = "7a28b5ba57c53603b0b07b56bba752f7784bf506fa95edc395f5cf6c7514fe9d";
+
+    fn private(dir: &Path, name: &str, text: &str) -> std::path::PathBuf {
+        let path = dir.join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    #[test]
+    fn an_account_comes_from_hex_or_from_a_keystore() {
+        let dir = tempfile::tempdir().unwrap();
+        let hex = private(dir.path(), "hex", KEY);
+        let plain = load_account(&hex, None).unwrap();
+        let store = private(dir.path(), "store", KEYSTORE);
+        for spelling in [PASSWORD.to_owned(), format!("{PASSWORD}\n"), format!("{PASSWORD}\r\n")] {
+            let password = private(dir.path(), "password", &spelling);
+            assert_eq!(load_account(&store, Some(&password)).unwrap().address(), plain.address());
+        }
+        let password = private(dir.path(), "password", PASSWORD);
+        for mode in [0o640, 0o604, 0o644] {
+            for file in [&store, &password] {
+                fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+                let message = format!("{:#}", load_account(&store, Some(&password)).unwrap_err());
+                assert!(message.contains("can be read by others"), "{message}");
+                fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+            }
+        }
+        assert!(load_account(&hex, Some(&password)).is_err());
+        let message = format!("{:#}", load_account(&store, None).unwrap_err());
+        assert!(message.contains("name its password file"), "{message}");
+    }
+
+    #[test]
+    fn a_wrong_password_shows_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = private(dir.path(), "store", KEYSTORE);
+        let password = private(dir.path(), "password", "hunter2");
+        let error = load_account(&store, Some(&password)).unwrap_err();
+        let message = format!("{error:#} {error:?}");
+        assert!(message.contains("password is wrong") && !message.contains("hunter2"), "{message}");
+        assert!(!message.contains("5318b4d5"), "{message}");
+    }
+
+    #[test]
+    fn files_have_a_longest_length() {
+        let dir = tempfile::tempdir().unwrap();
+        for (length, fine) in [(255, true), (256, true), (257, false)] {
+            let text = format!("{KEY}{}", " ".repeat(length - KEY.len()));
+            assert_eq!(load(&private(dir.path(), "key", &text)).is_ok(), fine, "{length}");
+        }
+        for (length, fine) in [(4095, true), (4096, true), (4097, false)] {
+            let text = format!("{KEY}{}", " ".repeat(length - KEY.len()));
+            assert_eq!(load_account(&private(dir.path(), "key", &text), None).is_ok(), fine, "{length}");
+        }
     }
 }

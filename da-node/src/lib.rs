@@ -1,5 +1,6 @@
 //! The programs of Meridian's hosts: gateway, replica and a whole network on a laptop.
 
+pub mod chain_cmd;
 pub mod cli;
 pub mod clock;
 pub mod committee_cmd;

@@ -58,6 +58,20 @@ impl Instrument for Gauge<u64> {
     }
 }
 
+impl Instrument for Counter<f64> {
+    const KIND: &'static str = "counter";
+    fn build(meter: &Meter, d: &Definition) -> Self {
+        meter.f64_counter(d.name).with_unit(d.unit).with_description(d.help).build()
+    }
+}
+
+impl Instrument for Gauge<f64> {
+    const KIND: &'static str = "gauge";
+    fn build(meter: &Meter, d: &Definition) -> Self {
+        meter.f64_gauge(d.name).with_unit(d.unit).with_description(d.help).build()
+    }
+}
+
 /// Upper bounds of the buckets of histograms of seconds.
 const SECONDS: [f64; 16] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5.0, 15.0, 60.0];
@@ -145,6 +159,24 @@ metrics! {
     checkpoint_entries: Histogram<f64>, "meridian_gateway_checkpoint_entries", "{entry}", [];
     /// Cosignatures asked for: `ok`, or the class of the error.
     cosign_requests: Counter<u64>, "meridian_gateway_cosign_requests_total", "{request}", ["region", "result"];
+    /// Entries of the gateway's log under its settled anchor.
+    anchored_size: Gauge<u64>, "meridian_gateway_anchored_entries", "{entry}", [];
+    /// Certified entries that no settled anchor covers.
+    anchor_waiting: Gauge<u64>, "meridian_gateway_anchor_waiting_entries", "{entry}", [];
+    /// Time since the checkpoint of the settled anchor was signed.
+    anchor_age: Gauge<u64>, "meridian_gateway_anchor_age_seconds", "s", [];
+    /// Anchors by how they went: `mined`, `reverted`, `waiting` when one is replaced, `dropped`, `refused` in a simulation, `forked` when what is anchored is not the beginning of the log, `failed` when it cannot be sent, `vanished` by a reorganisation.
+    anchor_transactions: Counter<u64>, "meridian_gateway_anchor_transactions_total", "{transaction}", ["result"];
+    /// Gas that anchors used.
+    anchor_gas: Counter<u64>, "meridian_gateway_anchor_gas_total", "{gas}", [];
+    /// What anchors cost.
+    anchor_fees: Counter<f64>, "meridian_gateway_anchor_fees_wei_total", "{wei}", [];
+    /// What the anchoring account holds.
+    anchor_balance: Gauge<f64>, "meridian_gateway_anchor_balance_wei", "{wei}", [];
+    /// Anchors that the account can pay at current prices.
+    anchor_funds: Gauge<u64>, "meridian_gateway_anchor_funded_transactions", "{transaction}", [];
+    /// Attempts to anchor that failed since the last that did not; the last error is in the status and the log.
+    anchor_failures: Gauge<u64>, "meridian_gateway_anchor_failures", "{attempt}", [];
 
     /// Uploads taken by a replica: `stored`, `held`, or the class of the error.
     ingests: Counter<u64>, "meridian_replica_ingests_total", "{upload}", ["result"];

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use futures::future::BoxFuture;
-use meridian_client::chain::source::{CommitteeSource, FixedSource};
+use meridian_client::chain::rpc::Pool;
+use meridian_client::chain::source::{ChainSource, CommitteeSource, FixedSource};
 use meridian_client::chain::view::View;
 use meridian_client::rpc::Channels;
 use meridian_proofs::committee::Committee;
@@ -18,8 +19,12 @@ use meridian_proto::wire::replica_server::ReplicaServer;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
-use crate::config::host::{Listen, Log, Node, Server as ServerSettings, Telemetry as TelemetrySettings};
+use crate::clock::Clock;
+use crate::config::host::{
+    Chain, Listen, Log, Node, Server as ServerSettings, Telemetry as TelemetrySettings,
+};
 use crate::config::roles::{GatewayConfig, ReplicaConfig};
+use crate::gateway::anchor::AnchorSettings;
 use crate::gateway::{self, Gateway};
 use crate::http::{self, Pages, StatusSource, status};
 use crate::log_service::LogService;
@@ -30,6 +35,7 @@ use crate::{committee_cmd, key, telemetry};
 /// What every host has.
 struct Common {
     node: Node,
+    chain: Chain,
     listen: Listen,
     server: ServerSettings,
     log: Log,
@@ -63,13 +69,14 @@ struct Room {
 /// # Errors
 /// When it cannot be started or its servers fail.
 pub async fn gateway(config: GatewayConfig, lock: Option<PathBuf>) -> Result<()> {
-    let GatewayConfig { node, listen, server, log, telemetry, gateway: settings } = config;
-    let common = Common { node, listen, server, log, telemetry };
+    let GatewayConfig { node, chain, listen, server, log, telemetry, gateway: settings, anchor } = config;
+    let anchoring = Anchoring::new(anchor, &chain)?;
+    let common = Common { node, chain, listen, server, log, telemetry };
     host("gateway", common, lock, async move |means: Means| {
         let address = means.key.address();
         let is_gateway = means.knows(|committee| committee.gateway(&address).is_some());
         ensure!(is_gateway, "{address} is no gateway of the committee");
-        gateway_room(settings, means)
+        gateway_room(settings, anchoring, means)
     })
     .await
 }
@@ -79,9 +86,9 @@ pub async fn gateway(config: GatewayConfig, lock: Option<PathBuf>) -> Result<()>
 /// # Errors
 /// When it cannot be started or its servers fail.
 pub async fn replica(config: ReplicaConfig, lock: Option<PathBuf>) -> Result<()> {
-    let ReplicaConfig { node, listen, server, log, telemetry, storage, replica } = config;
+    let ReplicaConfig { node, chain, listen, server, log, telemetry, storage, replica } = config;
     let settings = replica::Settings { max_bytes: storage.max_bytes, ..replica };
-    let common = Common { node, listen, server, log, telemetry };
+    let common = Common { node, chain, listen, server, log, telemetry };
     host("replica", common, lock, async move |means: Means| {
         let address = means.key.address();
         let has_seat = means.knows(|committee| committee.seat(&address).is_some());
@@ -97,9 +104,10 @@ async fn host(
     lock: Option<PathBuf>,
     open: impl AsyncFnOnce(Means) -> Result<Room>,
 ) -> Result<()> {
-    let stop = stop_signal()?;
+    let mut stop = Box::pin(stop_signal()?);
     let key = key::load(&common.node.key)?;
-    let committee = Arc::new(committee_cmd::load(&common.node.committee)?);
+    let committee =
+        if common.chain.is_on() { None } else { Some(committee_cmd::load(&common.node.committee)?) };
     let address = key.address();
     let telemetry =
         telemetry::init(&common.log, &common.telemetry, &format!("meridian-{role}"), &address.to_string())?;
@@ -108,9 +116,17 @@ async fn host(
     let data_dir = common.node.data_dir;
     std::fs::create_dir_all(&data_dir)
         .with_context(|| format!("cannot make folder {}", data_dir.display()))?;
-    let fingerprint = committee.fingerprint();
-    let source = FixedSource::new(committee);
-    let room = open(Means { data_dir, view: source.view(), key, channels: Channels::new() }).await?;
+    // Until the chain has answered once nobody knows who is a member.
+    let source = tokio::select! {
+        source = source(committee, &common.chain) => source?,
+        why = &mut stop => {
+            tracing::info!(why, "stopped before the chain was read");
+            return Ok(());
+        }
+    };
+    let view = source.view();
+    let fingerprint = view.borrow().epochs.current(Clock::system().now()).committee.fingerprint();
+    let room = open(Means { data_dir, view, key, channels: Channels::new() }).await?;
 
     let (serving, seen) = watch::channel(true);
     let (stop_http, stopped) = watch::channel(false);
@@ -144,6 +160,15 @@ async fn host(
     outcome
 }
 
+/// Where the committee comes from: a file, or else the chain.
+async fn source(committee: Option<Committee>, chain: &Chain) -> Result<Box<dyn CommitteeSource>> {
+    if let Some(committee) = committee {
+        return Ok(Box::new(FixedSource::new(Arc::new(committee))));
+    }
+    let source = ChainSource::connect(chain.pool()?, chain.reading(), chain.poll()).await;
+    Ok(Box::new(source.context("cannot read the chain: check [chain]")?))
+}
+
 async fn bind(address: std::net::SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
@@ -165,9 +190,33 @@ fn wait_for_lock(path: &Path) -> std::io::Result<()> {
     File::open(path)?.lock_shared()
 }
 
-fn gateway_room(settings: gateway::Settings, means: Means) -> Result<Room> {
+/// What a gateway anchors with.
+struct Anchoring {
+    settings: AnchorSettings,
+    pool: Pool,
+    account: SecretKey,
+}
+
+impl Anchoring {
+    /// Reads the account's key. Nothing when this gateway does not anchor.
+    fn new(settings: AnchorSettings, chain: &Chain) -> Result<Option<Self>> {
+        if !settings.is_on() {
+            return Ok(None);
+        }
+        ensure!(chain.is_on(), "anchor.key is set, and [chain] says no rpc and contract");
+        let password_file =
+            (!settings.password_file.as_os_str().is_empty()).then_some(&*settings.password_file);
+        let account = key::load_account(&settings.key, password_file)?;
+        Ok(Some(Self { pool: chain.pool()?, settings, account }))
+    }
+}
+
+fn gateway_room(settings: gateway::Settings, anchoring: Option<Anchoring>, means: Means) -> Result<Room> {
     let Means { data_dir, view, key, channels } = means;
     let gateway = Gateway::open(settings, &data_dir, view, key, &channels)?;
+    if let Some(Anchoring { settings, pool, account }) = anchoring {
+        gateway.anchor(settings, pool, account);
+    }
     let (served, seen, stopped) = (Arc::clone(&gateway), Arc::clone(&gateway), gateway);
     Ok(Room {
         services: Box::new(move |server| {

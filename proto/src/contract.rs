@@ -1,6 +1,7 @@
 //! The contract's calls and events, and the status that its verification answers with (protocol sections 4, 5.6).
 
 pub mod committee;
+pub mod errors;
 
 use alloy_primitives::{Address, Bytes};
 use alloy_sol_types::{SolConstructor, sol};
@@ -11,6 +12,8 @@ mod generated {
     use super::sol;
 
     sol! {
+        #![sol(extra_derives(Debug))]
+
         struct Region { uint16 id; int32 latitude; int32 longitude; string label; }
         struct Seat { uint16 region; uint8 number; address signer; string endpoint; }
         struct Gateway { address signer; uint64 maxBytes; uint64 maxEntriesPerHour; string endpoint; }

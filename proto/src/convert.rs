@@ -16,7 +16,7 @@ mod replica;
 mod rows;
 mod types;
 
-pub use gateway::{GatewayStatus, GetCertificate, PutPart, PutStart, SeatHealth};
+pub use gateway::{AnchorStatus, GatewayStatus, GetCertificate, PutPart, PutStart, SeatHealth};
 pub use log::{
     ConsistencyProof, GetConsistencyProof, GetEntries, GetInclusionProof, InclusionProof, LogItem,
 };

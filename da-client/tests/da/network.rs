@@ -501,6 +501,7 @@ impl wire::gateway_server::Gateway for Node<Gateway> {
                 memory_budget: 1 << 20,
                 seats: Vec::new(),
                 version: "test".to_owned(),
+                anchor: None,
             }
             .into(),
         ))

@@ -2,7 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use meridian_client::chain::rpc::{ChainError, Patience, Pool, RpcUrl};
+use meridian_client::chain::settled::Settled;
+use meridian_client::chain::source::Reading;
+use meridian_proofs::Address;
 use serde::{Deserialize, Serialize};
 
 use super::documented;
@@ -14,7 +19,7 @@ documented! {
     pub struct Node {
         /// File with the host's secret key, readable by its owner only: `da-node key new`.
         pub key: PathBuf,
-        /// File with the committee.
+        /// File with the committee. Not read where `chain` says where the committee is.
         pub committee: PathBuf,
         /// Folder of the host's store. Made when it is missing.
         pub data_dir: PathBuf,
@@ -28,6 +33,89 @@ impl Default for Node {
             committee: "/etc/meridian/committee.toml".into(),
             data_dir: "/var/lib/meridian".into(),
         }
+    }
+}
+
+documented! {
+    /// The chain that a host takes its committee from.
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct Chain {
+        /// JSON-RPC endpoints, in the order of preference, as in ["https://rpc.example"]. Several stand in for each
+        /// other, and must agree. Empty: there is no chain, and the committee is that of `node.committee`.
+        pub rpc: Vec<RpcUrl>,
+        /// Address of the contract.
+        pub contract: Address,
+        /// Number of the chain. An endpoint of another one is not used.
+        pub chain_id: u64,
+        /// Which blocks count: "finalized" where the chain has such a thing, or how many blocks must follow.
+        pub settled: Settled,
+        /// Milliseconds between two looks at the chain.
+        pub poll_ms: u64,
+        /// Block of the contract's deployment, or an earlier one. 0: it is looked for.
+        pub from_block: u64,
+    }
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Chain {
+            rpc: Vec::new(),
+            contract: Address::ZERO,
+            chain_id: 0,
+            settled: Settled::Finalized,
+            poll_ms: 4_000,
+            from_block: 0,
+        }
+    }
+}
+
+impl Chain {
+    /// Whether there is a chain.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        !self.rpc.is_empty()
+    }
+
+    /// Checks that the values make sense together.
+    ///
+    /// # Errors
+    /// Names the setting that is missing or out of range.
+    pub fn check(&self) -> Result<(), String> {
+        if self.poll_ms == 0 {
+            return Err("poll_ms must not be 0".to_owned());
+        }
+        if self.is_on() && self.contract.is_zero() {
+            return Err("contract is not set, and rpc is".to_owned());
+        }
+        if self.is_on() && self.chain_id == 0 {
+            return Err("chain_id is not set, and rpc is".to_owned());
+        }
+        if !self.is_on() && !self.contract.is_zero() {
+            return Err("rpc is not set, and contract is".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The endpoints.
+    ///
+    /// # Errors
+    /// When no client can be made.
+    pub fn pool(&self) -> Result<Pool, ChainError> {
+        Pool::new(&self.rpc, self.chain_id, Patience::default())
+    }
+
+    /// What is read of the chain.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
+        let from_block = (self.from_block > 0).then_some(self.from_block);
+        Reading { contract: self.contract, settled: self.settled, from_block }
+    }
+
+    /// Time between two looks at the chain.
+    #[must_use]
+    pub fn poll(&self) -> Duration {
+        Duration::from_millis(self.poll_ms)
     }
 }
 

@@ -2,14 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::host::{self, Listen, Log, Node, Server, Storage, Telemetry};
+use super::host::{self, Chain, Listen, Log, Node, Server, Storage, Telemetry};
 use super::{Config, Documented, Section};
+use crate::gateway::anchor::AnchorSettings;
 use crate::{gateway, replica};
 
 macro_rules! roles {
     ($(
         $(#[doc = $doc:literal])+
-        $name:ident of $role:ident { $(#[doc = $section_doc:literal] $section:ident: $settings:ty,)+ }
+        $name:ident of $role:ident, checked in $($checked:ident),+ { $(#[doc = $section_doc:literal] $section:ident: $settings:ty,)+ }
     )*) => {$(
         $(#[doc = $doc])+
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -17,6 +18,8 @@ macro_rules! roles {
         pub struct $name {
             /// Who it is.
             pub node: Node,
+            /// Where its committee comes from.
+            pub chain: Chain,
             /// Where it answers.
             pub listen: Listen,
             /// Limits of its gRPC server.
@@ -38,6 +41,11 @@ macro_rules! roles {
                         docs: &["Who this host is and where it keeps things."],
                         fields: Node::FIELDS,
                     },
+                    Section {
+                        name: "chain",
+                        docs: &["The chain that it takes its committee from."],
+                        fields: Chain::FIELDS,
+                    },
                     Section { name: "listen", docs: &["Where it answers."], fields: Listen::FIELDS },
                     Section { name: "server", docs: &["Limits of the gRPC server."], fields: Server::FIELDS },
                     Section { name: "log", docs: &["The log, on standard error."], fields: Log::FIELDS },
@@ -56,23 +64,27 @@ macro_rules! roles {
 
             fn check(&self) -> Result<(), String> {
                 host::check(&self.server, &self.log, &self.telemetry)?;
-                self.$role.check().map_err(|problem| format!("{}.{problem}", stringify!($role)))
+                self.chain.check().map_err(|problem| format!("chain.{problem}"))?;
+                $(self.$checked.check().map_err(|problem| format!("{}.{problem}", stringify!($checked)))?;)+
+                Ok(())
             }
         }
     )*};
 }
 
 /// Every section that some kind of host has and not every kind.
-pub(super) const SPECIAL: [&str; 3] = ["gateway", "replica", "storage"];
+pub(super) const SPECIAL: [&str; 4] = ["anchor", "gateway", "replica", "storage"];
 
 roles! {
     /// Settings of a gateway's host.
-    GatewayConfig of gateway {
+    GatewayConfig of gateway, checked in gateway, anchor {
         /// What only a gateway has.
         gateway: gateway::Settings,
+        /// How its log comes to the chain.
+        anchor: AnchorSettings,
     }
     /// Settings of a replica's host.
-    ReplicaConfig of replica {
+    ReplicaConfig of replica, checked in replica {
         /// What a replica keeps.
         storage: Storage,
         /// What only a replica has.

@@ -1,6 +1,6 @@
 //! `/status`: what a host is doing, as JSON.
 
-use meridian_proto::convert::{GatewayStatus, ReplicaStatus, SeatHealth};
+use meridian_proto::convert::{AnchorStatus, GatewayStatus, ReplicaStatus, SeatHealth};
 use serde_json::{Value, json};
 
 /// The status of a gateway.
@@ -17,6 +17,18 @@ pub fn gateway(status: &GatewayStatus) -> Value {
         "memory_used_bytes": status.memory_used,
         "memory_budget_bytes": status.memory_budget,
         "seats": status.seats.iter().map(seat).collect::<Vec<_>>(),
+        "anchor": status.anchor.as_ref().map(anchor),
+    })
+}
+
+fn anchor(anchor: &AnchorStatus) -> Value {
+    json!({
+        "size": anchor.size,
+        "epoch": anchor.epoch,
+        "timestamp": anchor.timestamp,
+        "block": anchor.block,
+        "transaction": anchor.transaction.map(|hash| hash.to_string()),
+        "last_error": anchor.last_error,
     })
 }
 

@@ -73,6 +73,25 @@ pub struct GatewayStatus {
     pub seats: Vec<SeatHealth>,
     /// Version of the program.
     pub version: String,
+    /// How its log stands on the chain; nothing without a chain.
+    pub anchor: Option<AnchorStatus>,
+}
+
+/// How a gateway's log stands on the chain.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AnchorStatus {
+    /// Entries under the settled anchor, 0 when there is none.
+    pub size: u64,
+    /// Epoch of that anchor.
+    pub epoch: u64,
+    /// Unix seconds of its checkpoint.
+    pub timestamp: u64,
+    /// Block that it stands in.
+    pub block: u64,
+    /// The latest transaction that this gateway got into a block.
+    pub transaction: Option<B256>,
+    /// Why the last attempt to anchor failed, empty when it did not.
+    pub last_error: String,
 }
 
 /// How a gateway sees a seat.
@@ -257,6 +276,7 @@ impl TryFrom<wire::GatewayStatus> for GatewayStatus {
             memory_budget: status.memory_budget,
             seats: list(status.seats)?,
             version: text("GatewayStatus.version", status.version)?,
+            anchor: status.anchor.map(TryInto::try_into).transpose()?,
         })
     }
 }
@@ -274,6 +294,35 @@ impl From<GatewayStatus> for wire::GatewayStatus {
             memory_budget: status.memory_budget,
             seats: status.seats.into_iter().map(Into::into).collect(),
             version: status.version,
+            anchor: status.anchor.map(Into::into),
+        }
+    }
+}
+
+impl TryFrom<wire::AnchorStatus> for AnchorStatus {
+    type Error = WireError;
+
+    fn try_from(anchor: wire::AnchorStatus) -> Result<Self, WireError> {
+        Ok(Self {
+            size: anchor.size,
+            epoch: anchor.epoch,
+            timestamp: anchor.timestamp,
+            block: anchor.block,
+            transaction: optional_hash("AnchorStatus.transaction", &anchor.transaction)?,
+            last_error: text("AnchorStatus.last_error", anchor.last_error)?,
+        })
+    }
+}
+
+impl From<AnchorStatus> for wire::AnchorStatus {
+    fn from(anchor: AnchorStatus) -> Self {
+        Self {
+            size: anchor.size,
+            epoch: anchor.epoch,
+            timestamp: anchor.timestamp,
+            block: anchor.block,
+            transaction: anchor.transaction.map(bytes).unwrap_or_default(),
+            last_error: super::cut(anchor.last_error),
         }
     }
 }

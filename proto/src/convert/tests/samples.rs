@@ -180,8 +180,9 @@ pub(super) fn seat_health() -> impl Strategy<Value = SeatHealth> {
 }
 
 pub(super) fn gateway_status() -> impl Strategy<Value = GatewayStatus> {
-    (address(), any::<[u64; 7]>(), prop::collection::vec(seat_health(), 0..3), text()).prop_map(
-        |(address, numbers, seats, version)| {
+    let seats = prop::collection::vec(seat_health(), 0..3);
+    (address(), any::<[u64; 7]>(), seats, text(), prop::option::of(anchor_status())).prop_map(
+        |(address, numbers, seats, version, anchor)| {
             let [
                 epoch,
                 log_size,
@@ -202,9 +203,18 @@ pub(super) fn gateway_status() -> impl Strategy<Value = GatewayStatus> {
                 memory_budget,
                 seats,
                 version,
+                anchor,
             }
         },
     )
+}
+
+fn anchor_status() -> impl Strategy<Value = AnchorStatus> {
+    let transaction = prop::option::of(hash());
+    (any::<[u64; 4]>(), transaction, text()).prop_map(|(numbers, transaction, last_error)| {
+        let [size, epoch, timestamp, block] = numbers;
+        AnchorStatus { size, epoch, timestamp, block, transaction, last_error }
+    })
 }
 
 pub(super) fn disperse_start() -> impl Strategy<Value = DisperseStart> {
