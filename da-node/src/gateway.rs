@@ -2,11 +2,13 @@
 //!
 //! A put walks through `submit` (checks, encoding), `dispersal` (rows to every seat), `log` (entry and checkpoint, one
 //! synced batch), `cosign` (cosignatures) and back. `seats` and `quorum` say whom it waits for, `check` looks after
-//! seats that are away, `backfill` brings them later what they missed, `anchor` brings the log to the chain, `store` is the disk, `link` the network.
+//! seats that are away, `backfill` brings them later what they missed, `anchor` brings the log to the chain, `store` is
+//! the disk, `link` the network. `core` has what they share, for one epoch and for all, and `epochs` leads from one to
+//! the next.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -19,7 +21,7 @@ use meridian_proofs::certificate::Certificate;
 use meridian_proofs::committee::Committee;
 use meridian_proofs::ids::{BlobId, Namespace};
 use meridian_proofs::signature::SecretKey;
-use meridian_proto::convert::{GatewayStatus, PutStart};
+use meridian_proto::convert::{GatewayPhase, GatewayStatus, PutStart};
 use meridian_proto::error::{ApiError, Reason};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +39,7 @@ mod check;
 mod core;
 mod cosign;
 mod dispersal;
+mod epochs;
 mod link;
 mod log;
 mod quorum;
@@ -53,15 +56,16 @@ mod tests;
 pub use service::Service;
 pub use settings::Settings;
 
-use self::core::{Core, Shared, blocking};
+use self::core::{Shared, blocking};
 use anchor::{AnchorSettings, Logbook};
+use epochs::{Door, Stage};
 use link::{Links, RpcLinks};
 use store::Store;
 
 /// A running gateway.
 pub struct Gateway {
     shared: Arc<Shared>,
-    core: Arc<Core>,
+    stage: watch::Receiver<Stage>,
     anchoring: watch::Sender<anchor::Report>,
 }
 
@@ -93,17 +97,18 @@ impl Gateway {
     ) -> anyhow::Result<Arc<Self>> {
         settings.check().map_err(anyhow::Error::msg)?;
         let address = key.address();
-        let committee = Arc::clone(&view.borrow().epochs.current(clock.now()).committee);
+        let terms = view.borrow().epochs.clone();
         anyhow::ensure!(
-            committee.gateway(&address).is_some(),
-            "the key's address {address} is not that of a gateway of the committee"
+            terms.terms().iter().any(|term| term.committee.gateway(&address).is_some()),
+            "the key's address {address} is not that of a gateway of any epoch"
         );
-        let domain = committee.domain();
+        let domain = terms.latest().committee.domain();
         let (store, loaded) = Store::open(data_dir, address, &domain)
             .with_context(|| format!("cannot open the gateway's store in {}", data_dir.display()))?;
         let shared = Arc::new(Shared {
             store: Arc::new(store),
             certified: watch::Sender::new(loaded.certified.clone().map(Arc::new)),
+            closed: Mutex::default(),
             log_size: AtomicU64::new(loaded.range.size()),
             cpu: CpuPool::of_machine()?,
             buffers: RowBuffers::new(settings.row_buffers()),
@@ -127,9 +132,10 @@ impl Gateway {
         metrics::get().log_size.record(loaded.range.size(), &[]);
         metrics::get().uploads_pending.record(shared.store.pending(), &[]);
         shared.background(keep_certified(shared.clone()));
-        let core = Core::start(&shared, committee, loaded);
-        tracing::info!(%address, epoch = core.committee.epoch(), "gateway opened");
-        Ok(Arc::new(Self { shared, core, anchoring: watch::Sender::default() }))
+        tracing::info!(%address, "gateway opened");
+        let (stage, seen) = watch::channel(epochs::begin(&shared, loaded, None));
+        shared.background(epochs::run(shared.clone(), stage));
+        Ok(Arc::new(Self { shared, stage: seen, anchoring: watch::Sender::default() }))
     }
 
     /// Stores a payload, given as its chunks in order, and gives its certificate.
@@ -144,7 +150,8 @@ impl Gateway {
         start: PutStart,
         chunks: impl Stream<Item = Result<Bytes, ApiError>> + Send,
     ) -> Result<Certificate, ApiError> {
-        submit::put(&self.core, start, chunks).await
+        let door = Door { shared: self.shared.clone(), stage: self.stage.clone() };
+        submit::put(&door, start, chunks).await
     }
 
     /// The certificate of a blob's latest entry, under one namespace or any, with every cosignature known by now.
@@ -165,10 +172,19 @@ impl Gateway {
         self.shared.build(index).await
     }
 
-    /// The committee that this gateway works with.
+    /// The committee that this gateway works with: of the epoch in work, else of the current one.
     #[must_use]
-    pub fn committee(&self) -> &Arc<Committee> {
-        &self.core.committee
+    pub fn committee(&self) -> Arc<Committee> {
+        if let Some(core) = self.stage().core() {
+            return core.committee.clone();
+        }
+        let shared = &self.shared;
+        shared.view.borrow().epochs.current(shared.clock.now()).committee.clone()
+    }
+
+    /// What puts find now.
+    fn stage(&self) -> Stage {
+        self.stage.borrow().clone()
     }
 
     /// The gateway's log, to be served.
@@ -180,19 +196,30 @@ impl Gateway {
     /// What the gateway is doing.
     #[must_use]
     pub fn status(&self) -> GatewayStatus {
-        let core = &self.core;
+        let shared = &self.shared;
         GatewayStatus {
-            address: core.address,
-            epoch: core.committee.epoch(),
-            log_size: core.log_size.load(Ordering::Relaxed),
-            certified_size: core.certified_size(),
-            puts_in_flight: core.puts.load(Ordering::Relaxed),
-            uploads_pending: core.store.pending(),
-            memory_used: core.memory.used(),
-            memory_budget: core.memory.total(),
-            seats: core.seats.health(),
+            address: shared.address,
+            epoch: self.committee().epoch(),
+            log_size: shared.log_size.load(Ordering::Relaxed),
+            certified_size: shared.certified_size(),
+            puts_in_flight: shared.puts.load(Ordering::Relaxed),
+            uploads_pending: shared.store.pending(),
+            memory_used: shared.memory.used(),
+            memory_budget: shared.memory.total(),
+            seats: self.stage().core().map(|core| core.seats.health()).unwrap_or_default(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            anchor: anchor::status(&core.view.borrow(), &core.address, &self.anchoring.borrow()),
+            anchor: anchor::status(&shared.view.borrow(), &shared.address, &self.anchoring.borrow()),
+            phase: self.phase(),
+            closings: shared.closings(),
+        }
+    }
+
+    fn phase(&self) -> GatewayPhase {
+        match self.stage() {
+            _ if self.shared.lost.get().is_some() => GatewayPhase::Retired,
+            Stage::Open(_) => GatewayPhase::Working,
+            Stage::Closing(_) => GatewayPhase::Closing,
+            Stage::Idle(_) => GatewayPhase::Waiting,
         }
     }
 
@@ -222,7 +249,10 @@ impl Gateway {
         shared.shutdown.cancel();
         shared.keepers.close();
         shared.keepers.wait().await;
-        self.core.end().await;
+        let stage = self.stage();
+        if let Some(core) = stage.core() {
+            core.end().await;
+        }
     }
 }
 

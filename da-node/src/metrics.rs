@@ -147,6 +147,12 @@ metrics! {
     quorum_changes: Counter<u64>, "meridian_gateway_quorum_changes_total", "{change}", [];
     /// Seats that answered the last call.
     seats_connected: Gauge<u64>, "meridian_gateway_seats_connected", "{seat}", [];
+    /// Epoch that the gateway works in.
+    gateway_epoch: Gauge<u64>, "meridian_gateway_epoch", "{epoch}", [];
+    /// Epochs that the gateway closed.
+    epoch_changes: Counter<u64>, "meridian_gateway_epoch_changes_total", "{epoch}", [];
+    /// Time from the end of an epoch to the begin of the next, in which puts wait.
+    epoch_change_seconds: Histogram<f64>, "meridian_gateway_epoch_change_seconds", "s", [];
     /// Entries in the gateway's log.
     log_size: Gauge<u64>, "meridian_gateway_log_entries", "{entry}", [];
     /// Entries under the last certified checkpoint.

@@ -20,6 +20,7 @@ use meridian_proofs::Address;
 use meridian_proofs::committee::{Committee, CommitteeParts, GatewayMember, Region, RegionId, Seat};
 use meridian_proofs::ids::Namespace;
 use meridian_proto::MAX_MESSAGE;
+use meridian_proto::convert::GatewayPhase;
 use meridian_proto::wire::gateway_server::GatewayServer;
 use meridian_proto::wire::log_server::LogServer;
 use meridian_proto::wire::replica_server::ReplicaServer;
@@ -30,6 +31,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::keys;
 use crate::liars::{self, GatewayLie, ReplicaLie, Truth};
+
+mod epochs;
 
 /// Longest time that a member may take to stop when it is killed.
 const KILL: Duration = Duration::from_secs(10);
@@ -56,6 +59,10 @@ pub struct Plan {
     pub gateways: usize,
     /// Gateways that have a key and a place in the committee, and do not run.
     pub vacant_gateways: usize,
+    /// Replicas that have a key and no seat in the first epoch, and do not run: their places are after the others'.
+    pub later_replicas: usize,
+    /// Gateways that have a key and no place in the committee of the first epoch, and do not run.
+    pub later_gateways: usize,
     /// Complete regions of a certificate, where it is not the default.
     pub min_copies: Option<u16>,
     /// Shortest and longest retention in seconds.
@@ -81,6 +88,8 @@ impl Default for Plan {
             seats: 1,
             gateways: 1,
             vacant_gateways: 0,
+            later_replicas: 0,
+            later_gateways: 0,
             min_copies: None,
             retention: (3_600, 30 * 86_400),
             max_bytes: 1 << 40,
@@ -170,9 +179,10 @@ impl Network {
         let mut members = BTreeMap::new();
         let (mut listeners, mut fronts) = (BTreeMap::new(), BTreeMap::new());
         let replicas = usize::from(plan.regions) * usize::from(plan.seats);
-        let names = (0..replicas)
+        let founders = plan.gateways + plan.vacant_gateways;
+        let names = (0..replicas + plan.later_replicas)
             .map(Name::Replica)
-            .chain((0..plan.gateways + plan.vacant_gateways).map(Name::Gateway));
+            .chain((0..founders + plan.later_gateways).map(Name::Gateway));
         for name in names {
             let listener = TcpListener::bind("127.0.0.1:0")?;
             let listen = listener.local_addr()?;
@@ -210,8 +220,11 @@ impl Network {
             network.member_mut(name)?.liar = Some(liar);
         }
         for (name, listener) in listeners {
-            let vacant = matches!(name, Name::Gateway(place) if place >= plan.gateways);
-            if !vacant {
+            let runs = match name {
+                Name::Replica(place) => place < replicas,
+                Name::Gateway(place) => place < plan.gateways,
+            };
+            if runs {
                 network.run(name, listener).await?;
             }
         }
@@ -349,7 +362,11 @@ impl Network {
         for gateway in gateways {
             let rpc = self.channels.gateway(&format!("http://{}", gateway.listen))?;
             eventually(SETTLE, "a gateway that is connected to every replica", async || {
-                let seats = rpc.status().await.ok()?.seats;
+                let status = rpc.status().await.ok()?;
+                if status.phase == GatewayPhase::Waiting {
+                    return Some(());
+                }
+                let seats = status.seats;
                 let connected =
                     |who: &Address| seats.iter().any(|seat| seat.address == *who && seat.connected);
                 honest.iter().all(connected).then_some(())
@@ -417,6 +434,8 @@ fn committee(plan: &Plan, members: &BTreeMap<Name, Member>) -> Result<Committee>
     for member in members.values() {
         let (address, endpoint) = (member.address, member.endpoint.clone());
         match member.name {
+            Name::Replica(place) if place >= usize::from(plan.regions * plan.seats) => {}
+            Name::Gateway(place) if place >= plan.gateways + plan.vacant_gateways => {}
             Name::Replica(place) => {
                 let place = u16::try_from(place)?;
                 let (region, number) = (RegionId(place / plan.seats + 1), place % plan.seats);

@@ -16,7 +16,9 @@ mod replica;
 mod rows;
 mod types;
 
-pub use gateway::{AnchorStatus, GatewayStatus, GetCertificate, PutPart, PutStart, SeatHealth};
+pub use gateway::{
+    AnchorStatus, EpochClosing, GatewayPhase, GatewayStatus, GetCertificate, PutPart, PutStart, SeatHealth,
+};
 pub use log::{
     ConsistencyProof, GetConsistencyProof, GetEntries, GetInclusionProof, InclusionProof, LogItem,
 };

@@ -61,5 +61,8 @@ pub const MAX_ROWS: u32 = 4 * 8192;
 /// Most cosignatures of one checkpoint, and most seats of a committee.
 pub const MAX_SEATS: usize = meridian_proofs::certificate::MAX_COSIGNATURES;
 
+/// Most closings of epochs in a gateway's status: the last ones.
+pub const MAX_CLOSINGS: usize = 16;
+
 /// Most logs in one listing. A node keeps those of gateways of past epochs, too.
 pub const MAX_LOGS: usize = 1024;

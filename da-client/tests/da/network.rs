@@ -19,8 +19,8 @@ use meridian_proofs::log::LogEntry;
 use meridian_proofs::signature::SecretKey;
 use meridian_proofs::{B256, keccak256};
 use meridian_proto::convert::{
-    Candidate, EntryRef, GatewayStatus, GetCertificate, GetEntries, GetInclusionProof, GetRows, GetSamples,
-    InclusionProof, LogItem, Lookup, LookupKey, PutPart, ReplicaStatus, RowsPart, Sample,
+    Candidate, EntryRef, GatewayPhase, GatewayStatus, GetCertificate, GetEntries, GetInclusionProof, GetRows,
+    GetSamples, InclusionProof, LogItem, Lookup, LookupKey, PutPart, ReplicaStatus, RowsPart, Sample,
 };
 use meridian_proto::error::{ApiError, Reason};
 use meridian_proto::wire;
@@ -502,6 +502,8 @@ impl wire::gateway_server::Gateway for Node<Gateway> {
                 seats: Vec::new(),
                 version: "test".to_owned(),
                 anchor: None,
+                phase: GatewayPhase::Working,
+                closings: Vec::new(),
             }
             .into(),
         ))

@@ -11,7 +11,7 @@ use meridian_proofs::shape::PayloadLength;
 use meridian_proto::error::ApiError;
 
 use super::core::Core;
-use super::dispersal;
+use super::dispersal::{self, Route};
 use super::link::Rows;
 use super::store::Owed;
 use super::submit::footprint;
@@ -59,12 +59,17 @@ pub(super) async fn run(core: Arc<Core>, seat: usize) {
             core.forget(owed.id).await;
             continue;
         }
+        let Some(route) = core.route(seat, owed.epoch) else {
+            // Nobody takes uploads of that epoch any more: the replica repairs what it lacks.
+            core.delivered(owed.id, owed.epoch, seat).await;
+            continue;
+        };
         if core.live.contains(owed.id, seat) {
             continue;
         }
         let mut pressure = core.pressure.subscribe();
         tokio::select! {
-            done = bring(&core, seat, &owed) => match done {
+            done = bring(&core, seat, route, &owed) => match done {
                 Ok(()) => {}
                 Err(error) => {
                     tracing::info!(%address, blob = %owed.id, %error, "a blob could not be brought to its replica");
@@ -78,7 +83,7 @@ pub(super) async fn run(core: Arc<Core>, seat: usize) {
 }
 
 /// Encodes one blob again and sends one seat its rows.
-async fn bring(core: &Arc<Core>, seat: usize, owed: &Owed) -> Result<(), ApiError> {
+async fn bring(core: &Arc<Core>, seat: usize, route: Route, owed: &Owed) -> Result<(), ApiError> {
     let slot = core.backfill_slots.acquire().await;
     let _slot = slot.map_err(|_| ApiError::internal("the limit on uploads is gone"))?;
     let length = PayloadLength::try_from(owed.length)
@@ -98,7 +103,7 @@ async fn bring(core: &Arc<Core>, seat: usize, owed: &Owed) -> Result<(), ApiErro
         }
     };
     if let Some(rows) = core.cpu.run(work).await? {
-        dispersal::send(core, seat, Arc::new(rows)).await?;
+        dispersal::send(core, seat, route, Arc::new(rows)).await?;
         core.delivered(id, owed.epoch, seat).await;
     }
     Ok(())

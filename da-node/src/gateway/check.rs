@@ -52,7 +52,11 @@ async fn compare(core: &Arc<Core>, seat: usize) -> Result<(), ApiError> {
             core.lose(error.clone());
             return Err(error);
         }
-        core.seats.cosigned(seat, size, false);
+        // Where nothing is to be cosigned yet, who has cosigned the closing has cosigned everything.
+        let latest = core.checkpoints.head().is_none() && size >= core.opening;
+        core.seats.cosigned(seat, size, latest);
+    } else if core.opening > 0 {
+        core.seats.behind(seat);
     }
     core.checked[seat].store(true, Ordering::Release);
     Ok(())

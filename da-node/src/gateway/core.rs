@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use meridian_client::chain::view::View;
@@ -14,13 +14,16 @@ use meridian_proofs::ids::BlobId;
 use meridian_proofs::log::LogEntry;
 use meridian_proofs::signature::SecretKey;
 use meridian_proofs::{Address, committee};
+use meridian_proto::MAX_CLOSINGS;
+use meridian_proto::convert::EpochClosing;
 use meridian_proto::error::{ApiError, Reason};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cosign::{Checkpoints, Head};
-use super::dispersal::{Dispersals, Live};
+use super::dispersal::{Dispersals, Live, Route};
+use super::epochs::is_anchored;
 use super::link::{Links, SeatLink};
 use super::log::{Log, Ready};
 use super::seats::Seats;
@@ -45,12 +48,13 @@ pub(super) struct Shared {
     pub(super) address: Address,
     pub(super) key: SecretKey,
     pub(super) clock: Clock,
-    #[allow(dead_code, reason = "the anchor task and epoch changes use it")]
     pub(super) view: watch::Receiver<Arc<View>>,
     pub(super) links: Arc<dyn Links>,
     pub(super) store: Arc<Store>,
     /// The latest certified checkpoint. Its epoch never falls: that of an epoch is closed before the next is signed.
     pub(super) certified: watch::Sender<Option<Arc<CosignedCheckpoint>>>,
+    /// How the last epochs were closed: epoch and size, ascending.
+    pub(super) closed: Mutex<Vec<(u64, u64)>>,
     /// Entries of the log.
     pub(super) log_size: AtomicU64,
     pub(super) cpu: CpuPool,
@@ -75,8 +79,9 @@ pub(super) struct Shared {
 pub(super) struct Core {
     pub(super) shared: Arc<Shared>,
     pub(super) committee: Arc<Committee>,
+    /// How the epochs before were closed.
+    pub(super) closings: Vec<CosignedCheckpoint>,
     /// Entries of the log under the closing of the epoch before.
-    #[allow(dead_code, reason = "the anchor task and epoch changes use it")]
     pub(super) opening: u64,
     pub(super) links: Vec<Arc<dyn SeatLink>>,
     pub(super) seats: Seats,
@@ -92,6 +97,12 @@ pub(super) struct Core {
     pub(super) ready: mpsc::UnboundedSender<Ready>,
     /// Asks the log for a checkpoint with a newer timestamp.
     pub(super) refresh: Notify,
+    /// Puts on their way into the log.
+    pub(super) appending: TaskTracker,
+    /// From now on nothing is appended.
+    pub(super) cut: CancellationToken,
+    /// The log has seen the cut: it stays as it is.
+    pub(super) ended: CancellationToken,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
 }
@@ -153,6 +164,18 @@ impl Shared {
         metrics::get().uploads_pending.record(self.store.pending(), &[]);
     }
 
+    /// The last closings, for the status.
+    pub(super) fn closings(&self) -> Vec<EpochClosing> {
+        let view = self.view.borrow().clone();
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = closed.iter().rev().take(MAX_CLOSINGS).rev();
+        let closing = |&(epoch, size): &(u64, u64)| {
+            let anchored = is_anchored(&view, &self.address, size);
+            EpochClosing { epoch, size, anchored }
+        };
+        shown.map(closing).collect()
+    }
+
     /// Size of the latest certified checkpoint.
     pub(super) fn certified_size(&self) -> u64 {
         self.certified.borrow().as_ref().map_or(0, |cosigned| cosigned.signed.checkpoint.size)
@@ -179,19 +202,35 @@ impl Shared {
 }
 
 impl Core {
-    /// Starts the tasks of an epoch over the log as it is.
-    pub(super) fn start(shared: &Arc<Shared>, committee: Arc<Committee>, loaded: Loaded) -> Arc<Self> {
+    /// Starts the tasks of an epoch over the log as it is. Seats that stay are known from the epoch before.
+    pub(super) fn start(
+        shared: &Arc<Shared>,
+        committee: Arc<Committee>,
+        loaded: Loaded,
+        before: Option<&Self>,
+    ) -> Arc<Self> {
         let epoch = committee.epoch();
         let count = committee.seats().len();
         let (ready, receiver) = mpsc::unbounded_channel();
+        let closed = loaded.closings.iter().map(|closing| &closing.signed.checkpoint);
+        *shared.closed.lock().unwrap_or_else(PoisonError::into_inner) =
+            closed.map(|closing| (closing.epoch, closing.size)).collect();
         let earlier = loaded.closings.iter().map(|closing| &closing.signed.checkpoint);
         let earlier = earlier.rev().find(|closing| closing.epoch < epoch);
+        let opening = earlier.map_or(0, |closing| closing.size);
+        let checked = |seat: &committee::Seat| {
+            let place = before.and_then(|before| before.place(&seat.address));
+            before.zip(place).is_some_and(|(before, place)| before.checked[place].load(Ordering::Acquire))
+        };
         let core = Arc::new(Self {
             shared: shared.clone(),
-            opening: earlier.map_or(0, |closing| closing.size),
             links: (0..count).map(|place| shared.links.link(&committee, place)).collect(),
-            seats: Seats::new(committee.clone(), &shared.settings),
-            checked: (0..count).map(|_| AtomicBool::new(false)).collect(),
+            seats: Seats::new(
+                committee.clone(),
+                &shared.settings,
+                before.map(|before| (&before.seats, opening)),
+            ),
+            checked: committee.seats().iter().map(|seat| AtomicBool::new(checked(seat))).collect(),
             checkpoints: Checkpoints::new(shared.certified.clone()),
             dispersals: Dispersals::default(),
             live: Live::default(),
@@ -199,8 +238,13 @@ impl Core {
             backfills: (0..count).map(|_| Notify::new()).collect(),
             ready,
             refresh: Notify::new(),
+            appending: TaskTracker::new(),
+            cut: CancellationToken::new(),
+            ended: CancellationToken::new(),
             tasks: TaskTracker::new(),
             stop: shared.shutdown.child_token(),
+            opening,
+            closings: loaded.closings.clone(),
             committee,
         });
         let log = Log {
@@ -208,10 +252,12 @@ impl Core {
             last_timestamp: loaded.last_timestamp(),
             range: loaded.range,
         };
-        if let Some(signed) = loaded.head {
+        if let Some(signed) = loaded.head.filter(|head| head.checkpoint.epoch == epoch) {
             core.publish(signed);
         }
-        core.background(log::run(core.clone(), log, receiver));
+        // Ends by itself, between two writes: what it writes must not come after what a later epoch does.
+        core.tasks.spawn(log::run(core.clone(), log, receiver));
+        core.background(drop_uploads(core.clone()));
         for seat in 0..count {
             core.background(check::run(core.clone(), seat));
             core.background(cosign::run(core.clone(), seat));
@@ -231,6 +277,30 @@ impl Core {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// Where a seat stands in the committee.
+    fn place(&self, address: &Address) -> Option<usize> {
+        self.committee.seats().iter().position(|seat| seat.address == *address)
+    }
+
+    /// The way to a seat under an epoch, as long as the seat takes that epoch's uploads.
+    pub(super) fn route(&self, seat: usize, epoch: u64) -> Option<Route> {
+        if epoch == self.committee.epoch() {
+            let (committee, link) = (self.committee.clone(), self.links[seat].clone());
+            return Some(Route { committee, place: seat, link });
+        }
+        let view = self.view.borrow().clone();
+        let term = view.epochs.term(epoch).filter(|term| term.is_open(self.clock.now()))?;
+        let address = self.member(seat).address;
+        let place = term.committee.seats().iter().position(|seat| seat.address == address)?;
+        let link = self.shared.links.link(&term.committee, place);
+        Some(Route { committee: term.committee.clone(), place, link })
+    }
+
+    /// Whether the chain has the closing of the epoch before, as far as is known here.
+    pub(super) fn is_opening_anchored(&self) -> bool {
+        is_anchored(&self.view.borrow(), &self.address, self.opening)
     }
 
     /// A seat of the committee.
@@ -316,6 +386,15 @@ impl Core {
             }
         }
     }
+}
+
+/// Drops what is kept for seats that are not of the committee.
+async fn drop_uploads(core: Arc<Core>) {
+    let (store, committee) = (core.store.clone(), core.committee.clone());
+    if let Err(error) = blocking(move || store.keep_only(&committee)).await {
+        tracing::error!(%error, "uploads to seats that are gone cannot be dropped");
+    }
+    metrics::get().uploads_pending.record(core.store.pending(), &[]);
 }
 
 /// Runs a call to the store off the async threads.

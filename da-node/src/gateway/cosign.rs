@@ -10,7 +10,7 @@ use meridian_proofs::committee::Committee;
 use meridian_proofs::log::LogEntry;
 use meridian_proofs::signature::Signature;
 use meridian_proofs::{Address, B256};
-use meridian_proto::error::ApiError;
+use meridian_proto::error::{ApiError, Reason};
 use tokio::sync::watch;
 
 use super::core::Core;
@@ -175,13 +175,24 @@ pub(super) async fn run(core: Arc<Core>, seat: usize) {
 /// it is further behind than one request can carry.
 ///
 /// A checkpoint of a smaller size over the same log contradicts nothing, and all have the timestamp of the last, so
-/// that a replica sees time go forward.
+/// that a replica sees time go forward. The epoch of a step is that of the last, so a step may end within an earlier
+/// epoch, but not before that one's closing is anchored: a chain that took the step could not take the closing.
 async fn catch_up(core: &Core, seat: usize, head: &Head) -> Result<(), ApiError> {
     let target = head.signed.checkpoint.size;
-    let mut start = core.seats.cosigned_size(seat).min(target);
+    let start = match core.seats.cosigned_size(seat) {
+        // A seat that is new starts from the anchored closing of the epoch before.
+        0 => core.opening,
+        size => size,
+    };
+    let mut start = start.min(target);
     let mut detours = 0;
     loop {
         let end = target.min(start.saturating_add(MAX_ENTRIES));
+        if end < core.opening && !core.is_opening_anchored() {
+            let message = "the closing of the epoch before is not anchored yet";
+            core.seats.cosigns_not(seat, message.to_owned());
+            return Err(ApiError::new(Reason::NotReady, message));
+        }
         let step = if end == target { head.signed } else { core.sign_prefix(head, end).await? };
         let loaded;
         let entries = if start >= head.first && end == target {

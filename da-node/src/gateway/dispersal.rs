@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use meridian_client::rpc::DisperseOutcome;
 use meridian_proofs::checkpoint::{self, SignedDispersal};
+use meridian_proofs::committee::Committee;
 use meridian_proofs::ids::BlobId;
 use meridian_proto::error::{ApiError, Class};
 use tokio::sync::watch;
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::core::Core;
-use super::link::Rows;
+use super::link::{Rows, SeatLink};
 use super::seats::{Call, class_of};
 use crate::metrics::{self, KeyValue};
 
@@ -47,17 +48,18 @@ struct State {
 }
 
 impl Dispersal {
-    /// Waits until every member of S holds the blob.
+    /// Waits until every member of S holds the blob. Says whether they do: not when the epoch is cut before.
     ///
     /// # Errors
     /// `QUORUM_UNREACHABLE` when there is no S; or what replicas said, when it is they who are overloaded.
-    pub(super) async fn complete(&self, core: &Core) -> Result<(), ApiError> {
+    pub(super) async fn complete(&self, core: &Core) -> Result<bool, ApiError> {
         let mut quorum = core.seats.quorum();
         let mut changed = self.changed.subscribe();
         loop {
             changed.borrow_and_update();
             match quorum.borrow_and_update().as_ref() {
-                Ok(members) if self.covers(members) => return Ok(()),
+                _ if core.cut.is_cancelled() => return Ok(false),
+                Ok(members) if self.covers(members) => return Ok(true),
                 Ok(_) => {}
                 Err(missing) => {
                     let overloaded = self.lock().overloaded.clone();
@@ -67,6 +69,7 @@ impl Dispersal {
             tokio::select! {
                 _ = quorum.changed() => {}
                 _ = changed.changed() => {}
+                () = core.cut.cancelled() => {}
             }
         }
     }
@@ -156,7 +159,15 @@ impl Drop for Entered<'_> {
 /// A put's share in a dispersal. The last one to go away before the entry is appended ends the dispersal.
 pub(super) struct Share {
     dispersal: Arc<Dispersal>,
+    /// Kept until the put is appended: the next epoch may need them.
+    rows: Arc<Rows>,
     core: Arc<Core>,
+}
+
+impl Share {
+    pub(super) fn rows(&self) -> Arc<Rows> {
+        self.rows.clone()
+    }
 }
 
 impl std::ops::Deref for Share {
@@ -183,15 +194,15 @@ impl Drop for Share {
 
 impl Dispersals {
     /// Joins the dispersal of the blob, or begins it. The rows are dropped when there is one already.
-    pub(super) fn join(core: &Arc<Core>, rows: Rows) -> Share {
+    pub(super) fn join(core: &Arc<Core>, rows: Arc<Rows>) -> Share {
         let id = rows.blob.id();
         let mut dispersals = core.dispersals.lock();
         if let Some(dispersal) = dispersals.get(&id) {
             dispersal.waiting.fetch_add(1, Ordering::AcqRel);
-            return Share { dispersal: dispersal.clone(), core: core.clone() };
+            let rows = dispersal.lock().rows.clone().unwrap_or(rows);
+            return Share { dispersal: dispersal.clone(), rows, core: core.clone() };
         }
         let seats = core.committee.seats().len();
-        let rows = Arc::new(rows);
         let dispersal = Arc::new(Dispersal {
             id,
             state: Mutex::new(State {
@@ -210,7 +221,7 @@ impl Dispersals {
             let task = upload(core.clone(), dispersal.clone(), seat, rows.clone());
             core.tasks.spawn(task.in_current_span());
         }
-        Share { dispersal, core: core.clone() }
+        Share { dispersal, rows, core: core.clone() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<BlobId, Arc<Dispersal>>> {
@@ -237,7 +248,8 @@ async fn upload(core: Arc<Core>, dispersal: Arc<Dispersal>, seat: usize, rows: A
             }
             continue;
         }
-        let mut attempt = std::pin::pin!(send(&core, seat, rows.clone()));
+        let Some(route) = core.route(seat, core.committee.epoch()) else { return };
+        let mut attempt = std::pin::pin!(send(&core, seat, route, rows.clone()));
         let answer = loop {
             tokio::select! {
                 answer = &mut attempt => break Some(answer),
@@ -275,22 +287,36 @@ async fn upload(core: Arc<Core>, dispersal: Arc<Dispersal>, seat: usize, rows: A
     core.backfills[seat].notify_one();
 }
 
+/// The way of rows to a seat under one epoch.
+pub(super) struct Route {
+    pub(super) committee: Arc<Committee>,
+    /// Of the seat in that committee.
+    pub(super) place: usize,
+    pub(super) link: Arc<dyn SeatLink>,
+}
+
 /// Sends one seat its rows, once.
-pub(super) async fn send(core: &Core, seat: usize, rows: Arc<Rows>) -> Result<DisperseOutcome, ApiError> {
-    let member = &core.committee.seats()[seat];
+pub(super) async fn send(
+    core: &Core,
+    seat: usize,
+    route: Route,
+    rows: Arc<Rows>,
+) -> Result<DisperseOutcome, ApiError> {
+    let Route { committee, place, link } = route;
+    let member = &committee.seats()[place];
     let turn = core.turns[seat].acquire().await;
     let _turn = turn.map_err(|_| ApiError::internal("the limit on uploads is gone"))?;
     let permit = checkpoint::Dispersal {
         gateway: core.address,
         replica: member.address,
-        epoch: core.committee.epoch(),
+        epoch: committee.epoch(),
         blob_id: rows.blob.id(),
         deadline: core.clock.now().saturating_add(PERMIT_SECONDS),
     };
     let permit = SignedDispersal::sign(permit, &core.domain, &core.key);
-    let bytes = rows.upload_bytes(&core.committee, member);
+    let bytes = rows.upload_bytes(&committee, member);
     let started = Instant::now();
-    let answer = core.seats.watched(seat, Call::Upload(bytes), core.links[seat].disperse(permit, rows)).await;
+    let answer = core.seats.watched(seat, Call::Upload(bytes), link.disperse(permit, rows)).await;
     let result = match &answer {
         Ok(DisperseOutcome::Stored) => "stored",
         Ok(DisperseOutcome::Held) => "held",

@@ -76,6 +76,8 @@ pub(super) enum Outcome {
     Entry(u64),
     /// S changed, and its new members lack the blob.
     NotCovered,
+    /// The epoch takes no more entries.
+    Closed,
 }
 
 /// The log as its task knows it.
@@ -87,8 +89,9 @@ pub(super) struct Log {
     pub(super) last_timestamp: u64,
 }
 
-/// Appends until the channel closes.
+/// Appends until the epoch is cut, and signs until it ends.
 pub(super) async fn run(core: Arc<Core>, mut log: Log, mut ready: mpsc::UnboundedReceiver<Ready>) {
+    let _ended = core.ended.clone().drop_guard();
     let mut queue: Vec<Ready> = Vec::new();
     let mut progress = core.checkpoints.progress();
     let mut quorum = core.seats.quorum();
@@ -98,7 +101,12 @@ pub(super) async fn run(core: Arc<Core>, mut log: Log, mut ready: mpsc::Unbounde
         progress.borrow_and_update();
         quorum.borrow_and_update();
         outstanding = outstanding.filter(|since| is_outstanding(&core, *since));
-        if let Err(error) = core.may_append() {
+        if core.cut.is_cancelled() {
+            for put in queue.drain(..) {
+                let _ = put.reply.send(Ok(Outcome::Closed));
+            }
+            core.ended.cancel();
+        } else if let Err(error) = core.may_append() {
             for put in queue.drain(..) {
                 let _ = put.reply.send(Err(error.clone()));
             }
@@ -131,6 +139,8 @@ pub(super) async fn run(core: Arc<Core>, mut log: Log, mut ready: mpsc::Unbounde
             _ = progress.changed() => {}
             _ = quorum.changed() => {}
             () = core.refresh.notified() => refresh = true,
+            () = core.cut.cancelled(), if !core.ended.is_cancelled() => {}
+            () = core.stop.cancelled() => return,
             () = until(supersede) => {}
         }
         while let Ok(put) = ready.try_recv() {

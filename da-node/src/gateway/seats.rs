@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use meridian_proofs::Address;
-use meridian_proofs::committee::{Committee, RegionId};
+use meridian_proofs::committee::{self, Committee, RegionId};
+
 use meridian_proto::convert::SeatHealth;
 use meridian_proto::error::{ApiError, Class, Reason};
 use tokio::sync::watch;
@@ -16,6 +17,9 @@ use crate::metrics;
 
 /// S, or the regions without enough seats that answer.
 pub(super) type Quorum = Result<Arc<[usize]>, Arc<[RegionId]>>;
+
+/// A seat of the committee.
+type Member = committee::Seat;
 
 /// What a call to a seat is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,9 +55,11 @@ struct Seat {
 }
 
 impl Seats {
-    pub(super) fn new(committee: Arc<Committee>, settings: &Settings) -> Self {
+    /// Nothing is known of the seats but what those before, if they are given with the size that the log had at the end
+    /// of their epoch, tell of the same ones.
+    pub(super) fn new(committee: Arc<Committee>, settings: &Settings, before: Option<(&Self, u64)>) -> Self {
         let now = Instant::now();
-        let seat = |_| Seat {
+        let fresh = || Seat {
             view: View::default(),
             cosigned_size: 0,
             sending: 0,
@@ -61,15 +67,29 @@ impl Seats {
             ask_after: now,
             error: "not asked yet".to_owned(),
         };
-        let count = committee.seats().len();
-        let missing: Arc<[RegionId]> = committee.regions().iter().map(|region| region.id).collect();
+        let inherited = |member: &Member| {
+            let (before, size) = before?;
+            let place = before
+                .committee
+                .seats()
+                .iter()
+                .position(|seat| seat.address == member.address && seat.endpoint == member.endpoint)?;
+            let seats = before.lock();
+            let Seat { view, cosigned_size, heard, ask_after, ref error, .. } = seats[place];
+            let view = View { refusing: false, behind: cosigned_size < size, ..view };
+            Some(Seat { view, cosigned_size, sending: 0, heard, ask_after, error: error.clone() })
+        };
+        let seats: Vec<Seat> =
+            committee.seats().iter().map(|member| inherited(member).unwrap_or_else(fresh)).collect();
+        let views: Vec<View> = seats.iter().map(|seat| seat.view).collect();
+        let chosen = quorum::choose(&committee, &views, None).map(Arc::from).map_err(Arc::from);
         Self {
             silence: settings.silence(),
             probe: settings.probe(),
             floor: settings.floor_bytes_per_second,
-            seats: Mutex::new((0..count).map(seat).collect()),
-            quorum: watch::Sender::new(Err(missing)),
-            up: (0..count).map(|_| watch::Sender::new(false)).collect(),
+            quorum: watch::Sender::new(chosen),
+            up: views.iter().map(|view| watch::Sender::new(view.up)).collect(),
+            seats: Mutex::new(seats),
             committee,
         }
     }
@@ -208,7 +228,7 @@ impl Seats {
     }
 
     /// A seat is there and does not cosign.
-    fn cosigns_not(&self, seat: usize, error: String) {
+    pub(super) fn cosigns_not(&self, seat: usize, error: String) {
         let address = self.committee.seats()[seat].address;
         tracing::info!(%address, error, "replica does not cosign now");
         self.update(seat, |seat| {
@@ -267,16 +287,23 @@ impl Seats {
         let quorum = self.quorum.borrow().clone();
         let seats = self.lock();
         let members = self.committee.seats().iter().zip(seats.iter()).enumerate();
-        let health =
-            |(place, (member, seat)): (usize, (&meridian_proofs::committee::Seat, &Seat))| SeatHealth {
-                address: member.address,
-                connected: seat.view.up,
-                in_quorum: quorum.as_ref().is_ok_and(|quorum| quorum.contains(&place)),
-                cosigned_size: seat.cosigned_size,
-                round_trip: seat.view.round_trip,
-                last_error: seat.error.clone(),
-            };
+        let health = |(place, (member, seat)): (usize, (&Member, &Seat))| SeatHealth {
+            address: member.address,
+            connected: seat.view.up,
+            in_quorum: quorum.as_ref().is_ok_and(|quorum| quorum.contains(&place)),
+            cosigned_size: seat.cosigned_size,
+            round_trip: seat.view.round_trip,
+            last_error: seat.error.clone(),
+        };
         members.map(health).collect()
+    }
+
+    /// Addresses of the seats that answer, and cosigned when they were last asked.
+    pub(super) fn answering(&self) -> Vec<Address> {
+        let seats = self.lock();
+        let members = self.committee.seats().iter().zip(seats.iter());
+        let live = members.filter(|(_, seat)| seat.view.up && !seat.view.refusing);
+        live.map(|(member, _)| member.address).collect()
     }
 
     /// The addresses of some seats.

@@ -21,7 +21,7 @@ impl wire::gateway_server::Gateway for Service {
         request: Request<Streaming<wire::PutRequest>>,
     ) -> Result<Response<wire::PutResponse>, Status> {
         let mut parts = request.into_inner();
-        let limit = self.0.core.settings.body_timeout();
+        let limit = self.0.shared.settings.body_timeout();
         let first = tokio::time::timeout(limit, parts.next()).await;
         let first =
             first.map_err(|_| ApiError::new(Reason::Timeout, "the first message did not come in time"))?;

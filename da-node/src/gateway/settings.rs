@@ -36,6 +36,12 @@ documented! {
         pub uploads_per_seat: usize,
         /// Blobs that are encoded again at a time, for replicas that were out of reach when they were put.
         pub backfills: usize,
+        /// Milliseconds that a put waits while the gateway changes to another epoch, before it is refused as unavailable.
+        pub change_wait_ms: u64,
+        /// Milliseconds that an epoch that ends waits for puts whose payload is complete; later ones go on in the next.
+        pub change_finish_ms: u64,
+        /// Milliseconds that an epoch that ends waits for cosignatures beyond the quorum.
+        pub change_linger_ms: u64,
         /// Milliseconds that a stop waits for puts in flight.
         pub shutdown_ms: u64,
     }
@@ -55,6 +61,9 @@ impl Default for Settings {
             certificate_wait_ms: 30_000,
             uploads_per_seat: 32,
             backfills: 2,
+            change_wait_ms: 5_000,
+            change_finish_ms: 500,
+            change_linger_ms: 500,
             shutdown_ms: 10_000,
         }
     }
@@ -109,6 +118,18 @@ impl Settings {
 
     pub(super) fn certificate_wait(&self) -> Duration {
         Duration::from_millis(self.certificate_wait_ms)
+    }
+
+    pub(super) fn change_wait(&self) -> Duration {
+        Duration::from_millis(self.change_wait_ms)
+    }
+
+    pub(super) fn change_finish(&self) -> Duration {
+        Duration::from_millis(self.change_finish_ms)
+    }
+
+    pub(super) fn change_linger(&self) -> Duration {
+        Duration::from_millis(self.change_linger_ms)
     }
 
     pub(super) fn shutdown(&self) -> Duration {

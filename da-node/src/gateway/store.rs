@@ -164,7 +164,6 @@ impl Store {
     }
 
     /// Keeps the certified checkpoint over all entries up to the last of its epoch; it is on disk when this returns.
-    #[allow(dead_code, reason = "the anchor task and epoch changes use it")]
     pub(super) fn close(&self, closing: &CosignedCheckpoint) -> Result<(), StoreError> {
         let mut batch = Batch::default();
         batch.put(STATE, closing_key(closing.signed.checkpoint.epoch), codec::encode_checkpoint(closing));

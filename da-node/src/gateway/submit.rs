@@ -18,11 +18,13 @@ use meridian_proto::error::{ApiError, Reason};
 use tokio::sync::oneshot;
 use tracing::Instrument;
 
-use super::core::Core;
+use super::core::{Core, Shared, blocking};
 use super::dispersal::Dispersals;
+use super::epochs::Door;
 use super::link::Rows;
 use super::log::{Outcome, Ready, Wanted};
 use super::seats::class_of;
+use super::store::StoreError;
 use crate::memory::Reservation;
 use crate::metrics::{self, KeyValue};
 
@@ -53,27 +55,41 @@ struct Received {
 
 /// What is known once the payload is encoded.
 struct Encoded {
-    rows: Rows,
+    rows: Arc<Rows>,
     wanted: Wanted,
+    earlier: Earlier,
+}
+
+/// What the log has of a blob in an epoch.
+struct Earlier {
     /// The index of an entry that serves the put.
     served: Option<u64>,
-    /// Whether the seats have the blob by an earlier entry.
+    /// Whether the seats have the blob by an entry.
     dispersed: bool,
+}
+
+/// Where a put stands.
+enum Place {
+    /// In the log.
+    Entry(u64),
+    /// Not in the log, and the epoch takes no more entries.
+    Closed(Arc<Rows>),
 }
 
 /// Takes a payload and gives its certificate.
 pub(super) async fn put(
-    core: &Arc<Core>,
+    door: &Door,
     start: PutStart,
     chunks: impl Stream<Item = Result<Bytes, ApiError>> + Send,
 ) -> Result<Certificate, ApiError> {
     let started = Instant::now();
-    let _counted = InFlight::new(core);
+    let shared = &door.shared;
+    let _counted = InFlight::new(shared);
     let answer = async {
-        let admitted = admit(core, start).await?;
-        let received = receive(core, admitted, chunks).await?;
-        let work = finish(core.clone(), received).in_current_span();
-        let done = core.finishing.spawn(work).await;
+        let admitted = admit(door, start).await?;
+        let received = receive(shared, admitted, chunks).await?;
+        let work = finish(door.clone(), received).in_current_span();
+        let done = shared.finishing.spawn(work).await;
         done.unwrap_or_else(|error| Err(ApiError::internal(format!("a put failed: {error}"))))
     };
     let answer = answer.await;
@@ -91,11 +107,15 @@ pub(super) fn footprint(length: PayloadLength) -> u64 {
 }
 
 /// Everything that can be refused before the payload is read.
-async fn admit(core: &Core, start: PutStart) -> Result<Admitted, ApiError> {
-    if core.draining.is_cancelled() {
+async fn admit(door: &Door, start: PutStart) -> Result<Admitted, ApiError> {
+    if door.shared.draining.is_cancelled() {
         return Err(stopped());
     }
-    check_retention(core, start.retention)?;
+    let core = tokio::select! {
+        core = door.core() => core?,
+        () = door.shared.draining.cancelled() => return Err(stopped()),
+    };
+    check_retention(&core, start.retention)?;
     core.may_append()?;
     let bytes = footprint(start.length);
     if bytes > core.memory.total() {
@@ -124,15 +144,15 @@ fn check_retention(core: &Core, retention: u64) -> Result<(), ApiError> {
 
 /// Reads the payload, hashing it meanwhile.
 async fn receive(
-    core: &Core,
+    shared: &Shared,
     admitted: Admitted,
     chunks: impl Stream<Item = Result<Bytes, ApiError>> + Send,
 ) -> Result<Received, ApiError> {
     let Admitted { start, memory } = admitted;
     let announced = start.length.get();
     let mut chunks = std::pin::pin!(chunks);
-    let mut encoder: StreamEncoder = StreamEncoder::reusing(&core.buffers, start.length);
-    let (begun, limit) = (tokio::time::Instant::now(), core.settings.body_timeout());
+    let mut encoder: StreamEncoder = StreamEncoder::reusing(&shared.buffers, start.length);
+    let (begun, limit) = (tokio::time::Instant::now(), shared.settings.body_timeout());
     loop {
         let received = announced - encoder.remaining();
         // Whoever drips holds memory that others need.
@@ -140,7 +160,7 @@ async fn receive(
         let end = slowest.min(tokio::time::Instant::now() + limit);
         let chunk = tokio::select! {
             chunk = tokio::time::timeout_at(end, chunks.next()) => chunk,
-            () = core.draining.cancelled() => return Err(stopped()),
+            () = shared.draining.cancelled() => return Err(stopped()),
         };
         let chunk = chunk.map_err(|_| {
             let message = format!(
@@ -159,7 +179,7 @@ async fn receive(
             encoder.push(&chunk).map_err(|_| mismatch(announced))?;
         } else {
             let push = move || encoder.push(&chunk).map(|()| encoder);
-            encoder = core.cpu.run(push).await.map_err(|_| mismatch(announced))?;
+            encoder = shared.cpu.run(push).await.map_err(|_| mismatch(announced))?;
         }
     }
     if encoder.remaining() > 0 {
@@ -175,20 +195,40 @@ fn mismatch(announced: u64) -> ApiError {
 }
 
 /// From the whole payload to the certificate, whether or not the caller is still there.
-async fn finish(core: Arc<Core>, received: Received) -> Result<Certificate, ApiError> {
-    let Encoded { rows, wanted, served, dispersed } = encode(&core, received).await?;
-    let index = match served {
-        Some(index) => {
-            drop(rows);
-            index
+///
+/// A put that an epoch's end finds before its entry goes on in the next epoch.
+async fn finish(door: Door, received: Received) -> Result<Certificate, ApiError> {
+    let retention = received.start.retention;
+    let mut core = door.core().await?;
+    let Encoded { mut rows, wanted, mut earlier } = encode(&core, received).await?;
+    loop {
+        check_retention(&core, retention)?;
+        let appending = core.appending.token();
+        let place = match earlier.served {
+            Some(index) => Place::Entry(index),
+            None => append(&core, wanted, rows, earlier.dispersed).await?,
+        };
+        drop(appending);
+        match place {
+            Place::Entry(index) => return core.certificate_of(index).await,
+            Place::Closed(back) => rows = back,
         }
-        None if dispersed => {
-            drop(rows);
-            append(&core, wanted, None).await?
-        }
-        None => append(&core, wanted, Some(rows)).await?,
-    };
-    core.certificate_of(index).await
+        core = door.core().await?;
+        let worker = core.clone();
+        earlier = blocking(move || look_up(&worker, &wanted)).await?;
+    }
+}
+
+/// Looks for what the log has of a blob in the epoch.
+fn look_up(core: &Core, wanted: &Wanted) -> Result<Earlier, StoreError> {
+    let (epoch, now) = (core.committee.epoch(), core.clock.now());
+    let found = core.store.find(wanted.id, wanted.namespace, wanted.payload_hash.is_bound())?;
+    let served = found.filter(|(_, entry)| wanted.served_by(entry, epoch, now)).map(|(index, _)| index);
+    let latest = core.store.latest(wanted.id, None)?;
+    let dispersed = latest.is_some_and(|(_, entry)| {
+        entry.epoch == epoch && entry.expiry > now.saturating_add(DISPERSED_MARGIN)
+    });
+    Ok(Earlier { served, dispersed })
 }
 
 /// Encodes, and looks for what the log has of the blob already.
@@ -210,14 +250,8 @@ async fn encode(core: &Arc<Core>, received: Received) -> Result<Encoded, ApiErro
             payload_hash,
             retention: start.retention,
         };
-        let (epoch, now) = (worker.committee.epoch(), worker.clock.now());
-        let earlier = worker.store.find(id, start.namespace, payload_hash.is_bound())?;
-        let served = earlier.filter(|(_, entry)| wanted.served_by(entry, epoch, now)).map(|(index, _)| index);
-        let latest = worker.store.latest(id, None)?;
-        let dispersed = latest.is_some_and(|(_, entry)| {
-            entry.epoch == epoch && entry.expiry > now.saturating_add(DISPERSED_MARGIN)
-        });
-        Ok(Encoded { rows: Rows::new(blob, memory), wanted, served, dispersed })
+        let earlier = look_up(&worker, &wanted)?;
+        Ok(Encoded { rows: Arc::new(Rows::new(blob, memory)), wanted, earlier })
     };
     let encoded = core.cpu.run(work).await?;
     metrics::get().encode_seconds.record(started.elapsed().as_secs_f64(), &[]);
@@ -240,18 +274,37 @@ fn check_id(expected: Option<BlobId>, found: BlobId) -> Result<(), ApiError> {
 }
 
 /// Waits until S holds the blob, and for the entry.
-async fn append(core: &Arc<Core>, wanted: Wanted, rows: Option<Rows>) -> Result<u64, ApiError> {
-    let share = rows.map(|rows| Dispersals::join(core, rows));
+async fn append(
+    core: &Arc<Core>,
+    wanted: Wanted,
+    rows: Arc<Rows>,
+    dispersed: bool,
+) -> Result<Place, ApiError> {
+    let (share, rows) = if dispersed {
+        (None, rows)
+    } else {
+        let share = Dispersals::join(core, rows);
+        let rows = share.rows();
+        (Some(share), rows)
+    };
     loop {
-        if let Some(share) = &share {
-            share.complete(core).await?;
+        if let Some(share) = &share
+            && !share.complete(core).await?
+        {
+            return Ok(Place::Closed(rows));
         }
         let (reply, answer) = oneshot::channel();
         let dispersal = share.as_ref().map(|share| (**share).clone());
-        core.ready.send(Ready { wanted, dispersal, reply }).map_err(|_| stopped())?;
-        match answer.await.map_err(|_| stopped())?? {
-            Outcome::Entry(index) => return Ok(index),
-            Outcome::NotCovered => {}
+        // A log that is gone drops the put, and with it the answer.
+        let _ = core.ready.send(Ready { wanted, dispersal, reply });
+        match answer.await {
+            Ok(outcome) => match outcome? {
+                Outcome::Entry(index) => return Ok(Place::Entry(index)),
+                Outcome::NotCovered => {}
+                Outcome::Closed => return Ok(Place::Closed(rows)),
+            },
+            Err(_) if core.cut.is_cancelled() => return Ok(Place::Closed(rows)),
+            Err(_) => return Err(stopped()),
         }
     }
 }
@@ -261,13 +314,13 @@ fn stopped() -> ApiError {
 }
 
 /// Counts a put for as long as it lives.
-struct InFlight<'a>(&'a Core);
+struct InFlight<'a>(&'a Shared);
 
 impl<'a> InFlight<'a> {
-    fn new(core: &'a Core) -> Self {
-        core.puts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    fn new(shared: &'a Shared) -> Self {
+        shared.puts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         metrics::get().puts_in_flight.add(1, &[]);
-        Self(core)
+        Self(shared)
     }
 }
 

@@ -95,6 +95,12 @@ struct FakeState {
     blobs: HashSet<BlobId>,
     uploads: usize,
     cosigns: usize,
+    /// Epoch and blob of every permission to upload.
+    permits: Vec<(u64, BlobId)>,
+    /// Every checkpoint that it was asked to cosign.
+    asked: Vec<SignedCheckpoint>,
+    /// Entries that it knows to be anchored: only below may an entry have an earlier epoch than its checkpoint.
+    anchored: u64,
     log: Option<CompactRange>,
     checkpoint: Option<CosignedCheckpoint>,
 }
@@ -134,6 +140,27 @@ impl FakeSeat {
         self.state.lock().unwrap().cosigns
     }
 
+    /// Epochs under which it was permitted to be sent a blob.
+    pub(super) fn permits(&self, id: BlobId) -> Vec<u64> {
+        let state = self.state.lock().unwrap();
+        state.permits.iter().filter(|(_, of)| *of == id).map(|(epoch, _)| *epoch).collect()
+    }
+
+    /// Every checkpoint that it was asked to cosign, in order.
+    pub(super) fn asked(&self) -> Vec<SignedCheckpoint> {
+        self.state.lock().unwrap().asked.clone()
+    }
+
+    /// Lets it know that the first entries of the log are anchored.
+    pub(super) fn anchor(&self, size: u64) {
+        self.state.lock().unwrap().anchored = size;
+    }
+
+    /// Has it start from a log that it did not cosign.
+    pub(super) fn start_from(&self, log: CompactRange) {
+        self.state.lock().unwrap().log = Some(log);
+    }
+
     pub(super) fn holds(&self, id: &BlobId) -> bool {
         self.state.lock().unwrap().blobs.contains(id)
     }
@@ -162,6 +189,7 @@ impl FakeSeat {
         entries: &[LogEntry],
     ) -> Result<CosignAnswer, ApiError> {
         let mut state = self.state.lock().unwrap();
+        state.asked.push(*signed);
         let mut log = state.log.clone().unwrap_or_else(CompactRange::empty);
         if start > log.size() {
             return Ok(CosignAnswer::EntriesFrom(log.size()));
@@ -170,6 +198,9 @@ impl FakeSeat {
         for entry in entries.get(skip..).unwrap_or_default() {
             if !state.blobs.contains(&entry.blob_id) {
                 return Err(ApiError::new(Reason::RowsMissing, "rows are missing"));
+            }
+            if entry.epoch != signed.checkpoint.epoch && log.size() >= state.anchored {
+                return Err(ApiError::new(Reason::NotReady, "the closing is not anchored yet"));
             }
             log.append(entry.leaf());
         }
@@ -203,6 +234,7 @@ impl SeatLink for FakeSeat {
             assert_eq!(permit.dispersal.replica, self.key.address());
             assert_eq!(permit.dispersal.blob_id, rows.blob.id());
             let mut state = self.state.lock().unwrap();
+            state.permits.push((permit.dispersal.epoch, permit.dispersal.blob_id));
             if !state.blobs.insert(rows.blob.id()) {
                 return Ok(DisperseOutcome::Held);
             }

@@ -18,10 +18,12 @@ use meridian_proto::error::{ApiError, Reason};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 
+use super::core::Core;
 use super::testing::{self, FakeLinks, FakeSeat, MAX_RETENTION, MIN_RETENTION, Mode};
 use super::{Gateway, Settings};
 use crate::clock::Clock;
 
+mod epochs;
 mod faults;
 mod restart;
 
@@ -34,10 +36,18 @@ struct Bench {
     seats: Vec<Arc<FakeSeat>>,
     clock: Clock,
     folder: TempDir,
+    view: watch::Sender<Arc<View>>,
 }
 
 fn settings() -> Settings {
-    Settings { silence_ms: 150, probe_ms: 10, shutdown_ms: 200, supersede_ms: 300, ..Settings::default() }
+    Settings {
+        silence_ms: 150,
+        probe_ms: 10,
+        shutdown_ms: 200,
+        supersede_ms: 300,
+        change_finish_ms: 100,
+        ..Settings::default()
+    }
 }
 
 impl Bench {
@@ -49,23 +59,34 @@ impl Bench {
     async fn with(settings: Settings, regions: u16, per_region: u16, min_copies: u16) -> Self {
         let committee = Arc::new(testing::committee(regions, per_region, min_copies));
         let seats = FakeSeat::all(&committee);
-        let folder = TempDir::new().unwrap();
-        let clock = Clock::manual(NOW);
-        let gateway = open(&committee, &seats, &folder, &clock, settings).unwrap();
-        let bench = Self { gateway, committee, seats, clock, folder };
+        let bench = Self::over(settings, View::fixed(committee), seats);
         bench.eventually(|bench| bench.gateway.status().seats.iter().all(|seat| seat.connected)).await;
         bench
+    }
+
+    /// A gateway over a view that can be changed; its committee is that of the first epoch.
+    fn over(settings: Settings, view: View, seats: Vec<Arc<FakeSeat>>) -> Self {
+        let committee = view.epochs.terms()[0].committee.clone();
+        let (folder, clock) = (TempDir::new().unwrap(), Clock::manual(NOW));
+        let view = watch::Sender::new(Arc::new(view));
+        let gateway = open(&view, &seats, &folder, &clock, settings).unwrap();
+        Self { gateway, committee, seats, clock, folder, view }
+    }
+
+    /// What the gateway works with in its epoch.
+    fn core(&self) -> Arc<Core> {
+        self.gateway.stage().core().unwrap().clone()
     }
 
     /// The same folder and replicas under a new gateway.
     async fn restart(self, settings: Settings) -> Self {
         self.gateway.shutdown().await;
-        let Self { gateway, committee, seats, clock, folder } = self;
+        let Self { gateway, committee, seats, clock, folder, view } = self;
         drop(gateway);
         // A call to the disk that was begun ends after the stop, and holds the store open until then.
         for _ in 0..6000 {
-            match open(&committee, &seats, &folder, &clock, settings.clone()) {
-                Ok(gateway) => return Self { gateway, committee, seats, clock, folder },
+            match open(&view, &seats, &folder, &clock, settings.clone()) {
+                Ok(gateway) => return Self { gateway, committee, seats, clock, folder, view },
                 Err(error) if format!("{error:#}").contains("lock hold by current process") => {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
@@ -113,15 +134,14 @@ impl Bench {
 }
 
 fn open(
-    committee: &Arc<Committee>,
+    view: &watch::Sender<Arc<View>>,
     seats: &[Arc<FakeSeat>],
     folder: &TempDir,
     clock: &Clock,
     settings: Settings,
 ) -> anyhow::Result<Arc<Gateway>> {
-    let view = watch::Sender::new(Arc::new(View::fixed(committee.clone()))).subscribe();
     let (key, links) = (testing::gateway_key(), Arc::new(FakeLinks(seats.to_vec())));
-    Gateway::open_with(settings, folder.path(), view, key, links, clock.clone())
+    Gateway::open_with(settings, folder.path(), view.subscribe(), key, links, clock.clone())
 }
 
 fn start(payload: &[u8]) -> PutStart {

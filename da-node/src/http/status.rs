@@ -1,6 +1,6 @@
 //! `/status`: what a host is doing, as JSON.
 
-use meridian_proto::convert::{AnchorStatus, GatewayStatus, ReplicaStatus, SeatHealth};
+use meridian_proto::convert::{AnchorStatus, EpochClosing, GatewayStatus, ReplicaStatus, SeatHealth};
 use serde_json::{Value, json};
 
 /// The status of a gateway.
@@ -10,6 +10,8 @@ pub fn gateway(status: &GatewayStatus) -> Value {
         "version": status.version,
         "address": status.address.to_string(),
         "epoch": status.epoch,
+        "phase": status.phase.as_str(),
+        "closings": status.closings.iter().map(closing).collect::<Vec<_>>(),
         "log_size": status.log_size,
         "certified_size": status.certified_size,
         "puts_in_flight": status.puts_in_flight,
@@ -30,6 +32,10 @@ fn anchor(anchor: &AnchorStatus) -> Value {
         "transaction": anchor.transaction.map(|hash| hash.to_string()),
         "last_error": anchor.last_error,
     })
+}
+
+fn closing(closing: &EpochClosing) -> Value {
+    json!({ "epoch": closing.epoch, "size": closing.size, "anchored": closing.anchored })
 }
 
 fn seat(seat: &SeatHealth) -> Value {

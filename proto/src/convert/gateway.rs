@@ -13,7 +13,7 @@ use super::types::certificate;
 use super::{WireError, address, at_most, bytes, chunk, format_version, hash, required, text};
 use crate::error::Reason;
 use crate::wire::put_request;
-use crate::{FORMAT_VERSION, MAX_SEATS, wire};
+use crate::{FORMAT_VERSION, MAX_CLOSINGS, MAX_SEATS, wire};
 
 /// What is about to be put.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,6 +75,11 @@ pub struct GatewayStatus {
     pub version: String,
     /// How its log stands on the chain; nothing without a chain.
     pub anchor: Option<AnchorStatus>,
+    /// Where it stands between the epochs.
+    pub phase: GatewayPhase,
+    /// How it closed the last epochs in which it appended entries, ascending by epoch, at most
+    /// [`MAX_CLOSINGS`](crate::MAX_CLOSINGS).
+    pub closings: Vec<EpochClosing>,
 }
 
 /// How a gateway's log stands on the chain.
@@ -92,6 +97,44 @@ pub struct AnchorStatus {
     pub transaction: Option<B256>,
     /// Why the last attempt to anchor failed, empty when it did not.
     pub last_error: String,
+}
+
+/// Where a gateway stands between the epochs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum GatewayPhase {
+    /// It takes puts in its epoch.
+    #[default]
+    Working,
+    /// It closes its epoch: puts wait for the next.
+    Closing,
+    /// There is no epoch for it to work in now.
+    Waiting,
+    /// It appends and signs nothing any more.
+    Retired,
+}
+
+impl GatewayPhase {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Working => "working",
+            Self::Closing => "closing",
+            Self::Waiting => "waiting",
+            Self::Retired => "retired",
+        }
+    }
+}
+
+/// How a gateway closed an epoch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EpochClosing {
+    /// The epoch.
+    pub epoch: u64,
+    /// Entries of the log up to the epoch's last.
+    pub size: u64,
+    /// Whether they are under an anchor, as far as the gateway knows.
+    pub anchored: bool,
 }
 
 /// How a gateway sees a seat.
@@ -265,6 +308,7 @@ impl TryFrom<wire::GatewayStatus> for GatewayStatus {
 
     fn try_from(status: wire::GatewayStatus) -> Result<Self, WireError> {
         at_most("GatewayStatus.seats", status.seats.len(), MAX_SEATS)?;
+        at_most("GatewayStatus.closings", status.closings.len(), MAX_CLOSINGS)?;
         Ok(Self {
             address: address("GatewayStatus.address", &status.address)?,
             epoch: status.epoch,
@@ -277,6 +321,8 @@ impl TryFrom<wire::GatewayStatus> for GatewayStatus {
             seats: list(status.seats)?,
             version: text("GatewayStatus.version", status.version)?,
             anchor: status.anchor.map(TryInto::try_into).transpose()?,
+            phase: phase(status.phase)?,
+            closings: status.closings.into_iter().map(closing).collect(),
         })
     }
 }
@@ -295,6 +341,14 @@ impl From<GatewayStatus> for wire::GatewayStatus {
             seats: status.seats.into_iter().map(Into::into).collect(),
             version: status.version,
             anchor: status.anchor.map(Into::into),
+            phase: match status.phase {
+                GatewayPhase::Working => wire::GatewayPhase::Working,
+                GatewayPhase::Closing => wire::GatewayPhase::Closing,
+                GatewayPhase::Waiting => wire::GatewayPhase::Waiting,
+                GatewayPhase::Retired => wire::GatewayPhase::Retired,
+            }
+            .into(),
+            closings: status.closings.into_iter().map(wire_closing).collect(),
         }
     }
 }
@@ -325,6 +379,27 @@ impl From<AnchorStatus> for wire::AnchorStatus {
             last_error: super::cut(anchor.last_error),
         }
     }
+}
+
+fn phase(number: i32) -> Result<GatewayPhase, WireError> {
+    Ok(match wire::GatewayPhase::try_from(number) {
+        // Of a program that knows of one epoch only.
+        Ok(wire::GatewayPhase::Unspecified | wire::GatewayPhase::Working) => GatewayPhase::Working,
+        Ok(wire::GatewayPhase::Closing) => GatewayPhase::Closing,
+        Ok(wire::GatewayPhase::Waiting) => GatewayPhase::Waiting,
+        Ok(wire::GatewayPhase::Retired) => GatewayPhase::Retired,
+        Err(_) => return Err(WireError::value("GatewayStatus.phase", "is unknown")),
+    })
+}
+
+fn closing(closing: wire::EpochClosing) -> EpochClosing {
+    let wire::EpochClosing { epoch, size, anchored } = closing;
+    EpochClosing { epoch, size, anchored }
+}
+
+fn wire_closing(closing: EpochClosing) -> wire::EpochClosing {
+    let EpochClosing { epoch, size, anchored } = closing;
+    wire::EpochClosing { epoch, size, anchored }
 }
 
 /// A field that is empty or 32 bytes.

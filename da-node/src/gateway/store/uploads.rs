@@ -133,7 +133,6 @@ impl Store {
 
     /// Drops what is kept for seats that are no longer of the network. A removed seat serves what it has; what it lacks
     /// is with the others of its epoch, and it is not worth holding payloads and connections for it.
-    #[allow(dead_code, reason = "the anchor task and epoch changes use it")]
     pub(in crate::gateway) fn keep_only(&self, committee: &Committee) -> Result<(), StoreError> {
         let mut from = Vec::new();
         loop {

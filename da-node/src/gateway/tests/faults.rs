@@ -133,11 +133,11 @@ async fn seats_that_refused_for_long_get_a_checkpoint_that_they_can_cosign() {
     let refusing = [1, 2];
     refusing.iter().for_each(|region| bench.set(*region, Mode::RefusesCosign));
     bench.put(&payload(1, 3000)).await.unwrap_err();
-    let head = bench.gateway.core.checkpoints.head().unwrap().signed.checkpoint;
+    let head = bench.core().checkpoints.head().unwrap().signed.checkpoint;
     // Nobody may be asked to cosign the old checkpoint any more, and there is no S.
     bench.clock.set(NOW + 100);
-    bench.eventually(|bench| bench.gateway.core.checkpoints.head().unwrap().signed.checkpoint != head).await;
-    let newer = bench.gateway.core.checkpoints.head().unwrap().signed.checkpoint;
+    bench.eventually(|bench| bench.core().checkpoints.head().unwrap().signed.checkpoint != head).await;
+    let newer = bench.core().checkpoints.head().unwrap().signed.checkpoint;
     assert_eq!((newer.size, newer.root, newer.timestamp), (head.size, head.root, NOW + 100));
     refusing.iter().for_each(|region| bench.set(*region, Mode::Good));
     bench.eventually(|bench| bench.gateway.status().certified_size == 1).await;

@@ -65,10 +65,7 @@ async fn a_gateway_that_lost_its_log_signs_nothing() {
     let lost =
         Checkpoint { gateway: key.address(), epoch: 1, size: 5, root: B256::repeat_byte(1), timestamp: NOW };
     seats[0].remember(SignedCheckpoint::sign(lost, &committee.domain(), &key));
-    let folder = TempDir::new().unwrap();
-    let clock = Clock::manual(NOW);
-    let gateway = open(&committee, &seats, &folder, &clock, settings()).unwrap();
-    let bench = Bench { gateway, committee, seats, clock, folder };
+    let bench = Bench::over(settings(), View::fixed(committee), seats);
     let payload = payload(4, 1000);
     let refusal = loop {
         match bench.put(&payload).await {
@@ -88,10 +85,7 @@ async fn nothing_is_appended_before_enough_regions_were_asked() {
     for seat in &seats[..2] {
         seat.mode.send_replace(Mode::Silent);
     }
-    let folder = TempDir::new().unwrap();
-    let clock = Clock::manual(NOW);
-    let gateway = open(&committee, &seats, &folder, &clock, settings()).unwrap();
-    let bench = Bench { gateway, committee, seats, clock, folder };
+    let bench = Bench::over(settings(), View::fixed(committee), seats);
     bench
         .eventually(|bench| bench.gateway.status().seats.iter().filter(|seat| seat.connected).count() == 3)
         .await;
@@ -151,9 +145,9 @@ async fn a_seat_far_behind_is_brought_up_in_steps() {
     }
     let seats = FakeSeat::all(&committee);
     seats.iter().for_each(|seat| seat.give(blob.id()));
-    let clock = Clock::manual(NOW);
-    let gateway = open(&committee, &seats, &folder, &clock, settings()).unwrap();
-    let bench = Bench { gateway, committee, seats, clock, folder };
+    let (clock, view) = (Clock::manual(NOW), watch::Sender::new(Arc::new(View::fixed(committee.clone()))));
+    let gateway = open(&view, &seats, &folder, &clock, settings()).unwrap();
+    let bench = Bench { gateway, committee, seats, clock, folder, view };
     bench.eventually(|bench| bench.gateway.status().certified_size == entries).await;
     bench.eventually(|bench| bench.seats.iter().all(|seat| seat.cosigns() == 3)).await;
     let certificate = bench.gateway.certificate(blob.id(), Some(namespace(17))).await.unwrap();
@@ -161,7 +155,7 @@ async fn a_seat_far_behind_is_brought_up_in_steps() {
     bench.check(&certificate, &payload);
 }
 
-fn namespace(number: u64) -> Namespace {
+pub(super) fn namespace(number: u64) -> Namespace {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&number.to_be_bytes());
     Namespace::from(bytes)

@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use proptest::sample::subsequence;
 
 use super::super::*;
-use crate::{MAX_ROW_PROOF, MAX_ROWS};
+use crate::{MAX_CLOSINGS, MAX_ROW_PROOF, MAX_ROWS};
 
 pub(super) fn hash() -> impl Strategy<Value = B256> {
     any::<[u8; 32]>().prop_map(B256::from)
@@ -179,10 +179,23 @@ pub(super) fn seat_health() -> impl Strategy<Value = SeatHealth> {
     )
 }
 
+fn epochs() -> impl Strategy<Value = (GatewayPhase, Vec<EpochClosing>)> {
+    let phase = prop_oneof![
+        Just(GatewayPhase::Working),
+        Just(GatewayPhase::Closing),
+        Just(GatewayPhase::Waiting),
+        Just(GatewayPhase::Retired),
+    ];
+    let closing = any::<(u64, u64, bool)>();
+    let closing = closing.prop_map(|(epoch, size, anchored)| EpochClosing { epoch, size, anchored });
+    (phase, prop::collection::vec(closing, 0..=MAX_CLOSINGS))
+}
+
 pub(super) fn gateway_status() -> impl Strategy<Value = GatewayStatus> {
     let seats = prop::collection::vec(seat_health(), 0..3);
-    (address(), any::<[u64; 7]>(), seats, text(), prop::option::of(anchor_status())).prop_map(
-        |(address, numbers, seats, version, anchor)| {
+    let anchor = prop::option::of(anchor_status());
+    (address(), any::<[u64; 7]>(), seats, text(), anchor, epochs()).prop_map(
+        |(address, numbers, seats, version, anchor, (phase, closings))| {
             let [
                 epoch,
                 log_size,
@@ -204,6 +217,8 @@ pub(super) fn gateway_status() -> impl Strategy<Value = GatewayStatus> {
                 seats,
                 version,
                 anchor,
+                phase,
+                closings,
             }
         },
     )
