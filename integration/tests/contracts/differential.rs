@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use alloy::primitives::Bytes;
 use alloy::sol_types::SolCall;
 use meridian_proto::contract::{Meridian, Status};
+use revm::primitives::hardfork::SpecId;
 
 use crate::certificates::Draft;
 use crate::evm::{Ending, Outcome, PLENTY, intrinsic_gas};
@@ -89,9 +90,9 @@ fn describe(world: &World, question: &Question) -> String {
 }
 
 /// Rounds of a world: a valid certificate, a changed one, and spoiled bytes.
-fn rounds(seed: u64, shapes: &[Vec<usize>], count: usize) -> Seen {
+fn rounds(spec: SpecId, seed: u64, shapes: &[Vec<usize>], count: usize) -> Seen {
     let random = &mut Random::new(seed);
-    let world = &mut World::new(random, shapes);
+    let world = &mut World::at(spec, random, shapes);
     let mut seen = Seen::default();
     for round in 0..count {
         let epoch = *random.pick(&[2, 2, 2, 3, 3, 3, 3, 1, 4]);
@@ -193,7 +194,7 @@ fn ten_thousand_certificates_get_the_same_status() {
             scope.spawn(|| {
                 loop {
                     let Some((seed, shapes, count)) = queue.lock().unwrap().pop() else { return };
-                    let seen = rounds(seed, &shapes, count);
+                    let seen = rounds(SpecId::MERGE, seed, &shapes, count);
                     total.lock().unwrap().add(seen);
                 }
             });
@@ -208,6 +209,15 @@ fn ten_thousand_certificates_get_the_same_status() {
             "{status:?}: {:?}",
             seen.statuses
         );
+    }
+}
+
+/// The same before the merge and on chains of later levels.
+#[test]
+fn other_levels_give_the_same_status() {
+    for (seed, spec) in (100..).zip([SpecId::LONDON, SpecId::SHANGHAI, SpecId::CANCUN, SpecId::OSAKA]) {
+        let seen = rounds(spec, seed, &shapes(&mut Random::new(seed)), 24);
+        assert!(seen.questions > 90 && seen.statuses[&Status::Valid] > 5, "{:?}", seen.statuses);
     }
 }
 
@@ -258,7 +268,7 @@ fn the_costliest_certificate_stays_under_the_cap() {
     draft.cosigners.extend(stranger);
     let certificate = draft.sign(&world.keys).encode();
     assert_eq!(
-        seen.ask(world, &Question { certificate, members: members.clone(), until: 0 }),
+        seen.ask(world, &Question { certificate: certificate.clone(), members: members.clone(), until: 0 }),
         Status::BadCosignature
     );
     for count in [256, 257, 8_192, 8_193] {
@@ -269,5 +279,12 @@ fn the_costliest_certificate_stays_under_the_cap() {
         let question = Question { certificate: certificate.encode(), members: members.clone(), until: 0 };
         assert_eq!(seen.ask(world, &question), status, "{count}");
     }
+    // Bytes by the hundred thousand are not read either.
+    let much = vec![1; 400_000];
+    let long = [certificate.as_slice(), &much].concat();
+    let question = Question { certificate: long, members: members.clone(), until: 0 };
+    assert_eq!(seen.ask(world, &question), Status::Malformed);
+    let question = Question { certificate, members: [members.as_slice(), &much].concat(), until: 0 };
+    assert_eq!(seen.ask(world, &question), Status::WrongMembers);
     println!("at most {} gas", seen.most_gas);
 }

@@ -2,13 +2,14 @@
 
 use alloy::primitives::{Address, B256, keccak256};
 use alloy::sol;
+use alloy::sol_types::SolCall;
 use meridian_proofs::log::{
     consistency_proof_len, inclusion_proof_len, verify_consistency, verify_inclusion,
 };
 
 use crate::anchors::{Log, Nodes, entry_on_chain};
 use crate::certificates::{place, root, size};
-use crate::evm::{Artifact, Chain};
+use crate::evm::{Artifact, Chain, intrinsic_gas};
 use crate::random::Random;
 use crate::world::World;
 
@@ -271,6 +272,12 @@ fn anchored_entries_are_found_and_no_others() {
         spoil(random, &mut other.proof);
         assert!(!said(world, &other), "{index}");
     }
+    // A proof without end costs no more than one of the right length.
+    let mut long = call(&log, 5, 77);
+    long.proof.resize(20_000, B256::ZERO);
+    assert!(!said(world, &long));
+    let outcome = world.chain.call(world.contract, &long);
+    assert!(outcome.gas - intrinsic_gas(&long.abi_encode()) < 100_000, "{}", outcome.gas);
     // The next anchor takes the place of the first, and holds all that was under it.
     log.anchored = 77;
     log.grow(23);

@@ -8,6 +8,7 @@ use meridian_proofs::checkpoint::Domain;
 use meridian_proofs::committee::epochs::{Epochs, Term};
 use meridian_proofs::committee::{Committee, CommitteeParts};
 use meridian_proto::contract::Meridian;
+use revm::primitives::hardfork::SpecId;
 
 use crate::evm::{Artifact, Chain, Ending, nobody};
 use crate::members::{self, Keys};
@@ -54,13 +55,26 @@ impl World {
         Self::with(random, shapes, |_| ())
     }
 
+    /// The same on a chain of another level.
+    pub(crate) fn at(spec: SpecId, random: &mut Random, shapes: &[Vec<usize>]) -> Self {
+        Self::on(Chain::new(spec, CHAIN_ID), random, shapes, &|_| ())
+    }
+
     /// The same, with committees that are changed before they are scheduled.
     pub(crate) fn with(
         random: &mut Random,
         shapes: &[Vec<usize>],
         change: impl Fn(&mut CommitteeParts),
     ) -> Self {
-        let mut chain = Chain::paris(CHAIN_ID);
+        Self::on(Chain::paris(CHAIN_ID), random, shapes, &change)
+    }
+
+    fn on(
+        mut chain: Chain,
+        random: &mut Random,
+        shapes: &[Vec<usize>],
+        change: &dyn Fn(&mut CommitteeParts),
+    ) -> Self {
         chain.set_now(START);
         let contract = deploy(&mut chain);
         let domain = Domain { chain_id: CHAIN_ID, verifying_contract: contract };
