@@ -109,10 +109,9 @@ impl wire::log_server::Log for LogService {
     }
 }
 
-/// Entries under the latest checkpoint of a log.
+/// Entries under the latest checkpoint or anchor of a log.
 fn size(logs: &LogStore, gateway: &Address) -> Result<u64, ApiError> {
-    let latest = logs.checkpoint(gateway)?.ok_or_else(|| unknown(gateway))?;
-    Ok(latest.signed.checkpoint.size)
+    logs.served_size(gateway)?.ok_or_else(|| unknown(gateway))
 }
 
 fn unknown(gateway: &Address) -> ApiError {

@@ -194,6 +194,10 @@ metrics! {
     cosigns: Counter<u64>, "meridian_replica_cosigns_total", "{checkpoint}", ["result"];
     /// Time to check a checkpoint, sync it and sign.
     cosign_seconds: Histogram<f64>, "meridian_replica_cosign_seconds", "s", [];
+    /// Log items taken from others up to an anchor, for a seat that is new.
+    filled_entries: Counter<u64>, "meridian_replica_filled_entries_total", "{entry}", [];
+    /// Entries of seats that passed to this replica whose rows are not all here.
+    takeover_left: Gauge<u64>, "meridian_replica_takeover_entries_left", "{entry}", [];
     /// Log entries cosigned.
     cosigned_entries: Counter<u64>, "meridian_replica_cosigned_entries_total", "{entry}", [];
     /// Row bytes answered to readers, from disk or rebuilt.

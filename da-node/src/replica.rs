@@ -1,8 +1,10 @@
 //! The replica: verifies rows and keeps them, cosigns logs, serves rows, samples and logs.
 //!
 //! An upload walks through `ingest` (permission, rows) and `keep` (one synced batch); a checkpoint through `cosign`
-//! (the rules), `floor` (what others have seen of the log) and, for rows that are missing, `rebuild`. Readers come in
-//! through `serve`. `rows` is the disk, `accounts` the room on it, `unsigned` drops what no entry names.
+//! and `judge` (the rules), `floor` (what others have seen of the log) and, for rows that are missing, `rebuild`.
+//! Readers come in through `serve`. `epochs` says which seats there are when; `fill` brings a new seat the logs that it
+//! starts from, `takeover` the rows of a seat that passed to it. `rows` is the disk, `accounts` the room on it,
+//! `unsigned` drops what no entry names.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,14 +16,12 @@ use meridian_client::fetch::Reader;
 use meridian_client::rpc::Channels;
 use meridian_proofs::Address;
 use meridian_proofs::checkpoint::Domain;
-use meridian_proofs::committee::{Committee, Seat};
 use meridian_proofs::ids::BlobId;
-use meridian_proofs::placement::{Interval, interval};
-use meridian_proofs::shape::Shape;
 use meridian_proofs::signature::SecretKey;
+use meridian_proto::MAX_OPEN_EPOCHS;
 use meridian_proto::convert::ReplicaStatus;
 use meridian_proto::error::ApiError;
-use tokio::sync::{Mutex, RwLock, watch};
+use tokio::sync::{RwLock, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -35,8 +35,11 @@ use crate::store::{Db, Role, StoreError};
 mod accounts;
 mod arrivals;
 mod cosign;
+mod epochs;
+mod fill;
 mod floor;
 mod ingest;
+mod judge;
 mod keep;
 mod rebuild;
 mod record;
@@ -44,6 +47,7 @@ mod rows;
 mod serve;
 pub mod service;
 pub mod settings;
+mod takeover;
 mod unsigned;
 
 #[cfg(test)]
@@ -57,10 +61,11 @@ pub use settings::Settings;
 
 use accounts::Accounts;
 use arrivals::Arrivals;
+use epochs::latest_seat;
 use floor::Floors;
 use rebuild::Rebuilds;
-use record::Record;
 use rows::Rows;
+use takeover::Takeover;
 
 /// Locks over the blobs, by the first byte of their ids.
 const LOCKS: usize = 256;
@@ -68,12 +73,16 @@ const LOCKS: usize = 256;
 /// A running replica.
 pub struct Replica {
     settings: Settings,
-    committee: Arc<Committee>,
+    view: watch::Receiver<Arc<View>>,
     domain: Domain,
-    seat: Seat,
     key: SecretKey,
+    address: Address,
     clock: Clock,
-    reader: Reader,
+    /// When this program started, unix seconds.
+    started: u64,
+    channels: Channels,
+    /// What reads the blobs of an epoch: from its seats as they were, and as they passed on.
+    readers: std::sync::Mutex<HashMap<(u64, bool), Reader>>,
     db: Db,
     rows: Rows,
     logs: LogStore,
@@ -83,14 +92,13 @@ pub struct Replica {
     /// Whoever writes or drops a blob holds its lock alone; whoever relies on what is there until an entry names it
     /// holds it with others.
     locks: Vec<Arc<RwLock<()>>>,
-    /// One cosignature at a time for each log.
-    cosigning: HashMap<Address, Arc<Mutex<()>>>,
     /// When the blobs came that no entry names.
     unsigned: std::sync::Mutex<HashMap<BlobId, u64>>,
     arrivals: Arrivals,
     rebuilds: Rebuilds,
     repairs: Rebuilds,
     floors: Floors,
+    takeover: Takeover,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -99,7 +107,7 @@ impl Replica {
     /// Opens the replica whose seat `key` has, with its store in `data_dir`, and starts its tasks.
     ///
     /// # Errors
-    /// When the key has no seat in the committee, or the store cannot be opened.
+    /// When the key has no seat in any epoch, or the store cannot be opened.
     pub async fn open(
         settings: Settings,
         data_dir: &Path,
@@ -107,26 +115,25 @@ impl Replica {
         key: SecretKey,
         channels: Channels,
     ) -> anyhow::Result<Arc<Self>> {
-        let clock = Clock::system();
-        let committee = Arc::clone(&view.borrow().epochs.current(clock.now()).committee);
-        Self::open_with(settings, data_dir, committee, key, channels, clock).await
+        Self::open_with(settings, data_dir, view, key, channels, Clock::system()).await
     }
 
     /// Like [`Replica::open`], with a clock of one's own.
     ///
     /// # Errors
-    /// When the key has no seat in the committee, or the store cannot be opened.
+    /// When the key has no seat in any epoch, or the store cannot be opened.
     pub async fn open_with(
         settings: Settings,
         data_dir: &Path,
-        committee: Arc<Committee>,
+        view: watch::Receiver<Arc<View>>,
         key: SecretKey,
         channels: Channels,
         clock: Clock,
     ) -> anyhow::Result<Arc<Self>> {
         let address = key.address();
-        let seat = committee.seat(&address).cloned();
-        let seat = seat.with_context(|| format!("{address} has no seat in the committee"))?;
+        let seen = Arc::clone(&view.borrow());
+        let seat = latest_seat(&seen.epochs, clock.now(), &address);
+        seat.with_context(|| format!("{address} has no seat in any epoch"))?;
         let path = data_dir.join("store");
         let opened = cpu::blocking(move || open_store(&path)).await;
         let (db, accounts, unsigned) = opened.context("cannot open the replica's store")?;
@@ -134,13 +141,15 @@ impl Replica {
             0 => CpuPool::of_machine()?,
             threads => CpuPool::new(threads)?,
         };
-        let gateways = || committee.gateways().iter().map(|gateway| gateway.address);
         let replica = Arc::new(Self {
-            domain: committee.domain(),
-            seat,
+            domain: seen.epochs.latest().committee.domain(),
+            view,
             key,
+            address,
+            started: clock.now(),
             clock,
-            reader: Reader::new(Arc::clone(&committee), channels),
+            channels,
+            readers: std::sync::Mutex::default(),
             rows: Rows::new(db.clone()),
             logs: LogStore::new(db.clone()),
             db,
@@ -148,21 +157,20 @@ impl Replica {
             cpu,
             upload_memory: MemoryBudget::new(settings.upload_memory_bytes),
             locks: (0..LOCKS).map(|_| Arc::default()).collect(),
-            cosigning: gateways().map(|gateway| (gateway, Arc::default())).collect(),
             unsigned: std::sync::Mutex::new(unsigned),
             arrivals: Arrivals::default(),
             rebuilds: Rebuilds::new(&settings),
             repairs: Rebuilds::new(&settings),
-            floors: Floors::new(gateways()),
+            floors: Floors::default(),
+            takeover: Takeover::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            committee,
             settings,
         });
         replica.show_totals();
-        for gateway in replica.committee.gateways() {
-            replica.spawn(Arc::clone(&replica).find_floor(gateway.clone()));
-        }
+        replica.watch_gateways(&seen);
+        replica.spawn(Arc::clone(&replica).follow_logs());
+        replica.spawn(Arc::clone(&replica).follow_seats());
         replica.spawn(Arc::clone(&replica).drop_unsigned_for_ever());
         Ok(replica)
     }
@@ -184,21 +192,34 @@ impl Replica {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn status(&self) -> Result<ReplicaStatus, ApiError> {
-        let logs = self.logs.clone();
-        let logs = cpu::blocking(move || logs.checkpoints()).await?.len();
+    pub async fn status(self: &Arc<Self>) -> Result<ReplicaStatus, ApiError> {
+        let replica = Arc::clone(self);
+        let read = move || Ok::<_, ApiError>((replica.logs.checkpoints()?.len(), replica.logs_behind()?));
+        let (logs, logs_behind) = cpu::blocking(read).await?;
         let (blobs, row_bytes) = self.accounts.totals();
+        let (view, now) = (self.view(), self.clock.now());
+        let seat = latest_seat(&view.epochs, now, &self.address);
+        let seat = seat.ok_or_else(|| ApiError::internal("the seat is in no epoch any more"))?.seat;
+        let open = view.epochs.terms().iter().filter(|term| term.is_open(now));
+        let seated = open.map(|term| term.committee.epoch()).filter(|epoch| self.has_seat(*epoch));
         Ok(ReplicaStatus {
-            address: self.seat.address,
-            region: self.seat.region,
-            seat: self.seat.number,
-            epoch: self.committee.epoch(),
+            address: self.address,
+            region: seat.region,
+            seat: seat.number,
+            epoch: view.epochs.current(now).committee.epoch(),
             blobs,
             row_bytes,
             max_bytes: self.settings.max_bytes,
             logs: record::wide(logs),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            seated_epochs: seated.take(MAX_OPEN_EPOCHS).collect(),
+            logs_behind,
+            takeover_left: self.takeover.left(),
         })
+    }
+
+    fn address(&self) -> Address {
+        self.address
     }
 
     /// Runs a task until the replica stops.
@@ -219,17 +240,6 @@ impl Replica {
     ) -> Result<T, StoreError> {
         let rows = self.rows.clone();
         cpu::blocking(move || read(&rows)).await
-    }
-
-    /// The rows of a blob that this replica's seat holds.
-    fn interval(&self, id: &BlobId, shape: Shape) -> Interval {
-        interval(&self.committee, &self.seat, id, shape)
-    }
-
-    /// Whether all is on disk that this replica has to hold of a blob.
-    fn holds(&self, id: &BlobId, record: &Record) -> bool {
-        let interval = self.interval(id, record.shape());
-        record.inconsistent || interval.ranges().iter().all(|range| record.find(range).is_some())
     }
 
     fn lock_of(&self, id: &BlobId) -> usize {

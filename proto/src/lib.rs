@@ -66,3 +66,6 @@ pub const MAX_CLOSINGS: usize = 16;
 
 /// Most logs in one listing. A node keeps those of gateways of past epochs, too.
 pub const MAX_LOGS: usize = 1024;
+
+/// Most epochs that a status names as open. The chain has two: the current one, and the one before in its grace.
+pub const MAX_OPEN_EPOCHS: usize = 16;

@@ -416,6 +416,9 @@ impl wire::replica_server::Replica for Node<Replica> {
                 max_bytes: 0,
                 logs: 1,
                 version: "test".to_owned(),
+                seated_epochs: vec![1],
+                logs_behind: 0,
+                takeover_left: 0,
             }
             .into(),
         ))

@@ -62,5 +62,8 @@ pub fn replica(status: &ReplicaStatus) -> Value {
         "row_bytes": status.row_bytes,
         "max_bytes": status.max_bytes,
         "logs": status.logs,
+        "seated_epochs": status.seated_epochs,
+        "logs_behind": status.logs_behind,
+        "takeover_left": status.takeover_left,
     })
 }

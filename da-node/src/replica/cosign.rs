@@ -1,44 +1,32 @@
 //! Cosigns checkpoints, by the rules of protocol section 5.4 and no others.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt};
-use meridian_proofs::Address;
-use meridian_proofs::checkpoint::{Checkpoint, CosignedCheckpoint};
+use meridian_proofs::checkpoint::CosignedCheckpoint;
 use meridian_proofs::ids::BlobId;
-use meridian_proofs::log::{CompactRange, LogEntry};
+use meridian_proofs::log::LogEntry;
 use meridian_proto::convert::{CosignAnswer, CosignRequest};
 use meridian_proto::error::{ApiError, Class, Reason};
 use tokio::sync::{OwnedMutexGuard, OwnedRwLockReadGuard};
 
 use super::Replica;
-use super::ingest::wrong_epoch;
+use super::epochs::Standing;
+use super::judge::{Accepted, QUOTA_WAIT, Verdict};
 use super::record::wide;
 use super::rows::Owed;
 use crate::cpu;
 use crate::metrics::{self, KeyValue};
 use crate::store::{Batch, Durability};
 
-/// How far the timestamp of a checkpoint may be from this host's clock, seconds.
-const MAX_SKEW: u64 = 60;
 /// Blobs that one cosignature repairs at a time.
-const REPAIRS: usize = 4;
+pub(super) const REPAIRS: usize = 4;
 /// Times that rows are looked for again after a repair.
-const ROUNDS: usize = 3;
+pub(super) const ROUNDS: usize = 3;
 /// How long to wait for rows that are missing.
 const ROWS_WAIT: Duration = Duration::from_millis(500);
-/// How long to wait when the quota of entries is used up.
-const QUOTA_WAIT: Duration = Duration::from_secs(60);
-
-/// What the rules say of a request, short of the rows.
-enum Verdict {
-    /// It was answered before, or has to be asked in another way.
-    Answer(CosignAnswer),
-    /// All is in order if the rows are here.
-    New(Vec<LogEntry>),
-}
 
 impl Replica {
     /// Cosigns a checkpoint, after its entries and the checkpoint are synced to disk.
@@ -63,31 +51,22 @@ impl Replica {
 
     async fn judge_and_sign(self: &Arc<Self>, request: CosignRequest) -> Result<CosignAnswer, ApiError> {
         let checkpoint = request.signed.checkpoint;
-        let Some(lock) = self.cosigning.get(&checkpoint.gateway) else {
-            let text = format!("{} is no gateway of the committee", checkpoint.gateway);
-            return Err(ApiError::new(Reason::NotAGateway, text));
-        };
+        let view = self.view();
+        self.check_gateway(&view, &checkpoint.gateway)?;
         let verified = request.signed.verify(&self.domain);
         verified.map_err(|error| ApiError::new(Reason::SignatureInvalid, error.to_string()))?;
-        if checkpoint.epoch != self.committee.epoch() {
-            return Err(wrong_epoch(checkpoint.epoch, self.committee.epoch()));
-        }
-        let log = Arc::clone(lock).lock_owned().await;
-        // Only for a checkpoint of this minute: anybody can show old ones.
-        let proved = match self.check_time(&checkpoint, None) {
-            Ok(()) => self.proved_floor(&checkpoint).await,
-            Err(_) => None,
-        };
+        let log = Arc::clone(&self.watched(checkpoint.gateway).cosigning).lock_owned().await;
+        let bounds = self.bounds(view, &checkpoint).await;
         let request = Arc::new(request);
         let (replica, judged) = (Arc::clone(self), Arc::clone(&request));
-        let new = match cpu::blocking(move || replica.judge(&judged, proved)).await? {
+        let new = match cpu::blocking(move || replica.judge(&judged, bounds)).await? {
             Verdict::Answer(answer) => return Ok(answer),
             Verdict::New(new) => Arc::new(new),
         };
         for _ in 0..ROUNDS {
-            let locks = self.share(&new).await;
-            let (replica, entries) = (Arc::clone(self), Arc::clone(&new));
-            let missing = cpu::blocking(move || replica.missing(&entries)).await?;
+            let locks = self.share(&new.entries).await;
+            let (replica, judged) = (Arc::clone(self), Arc::clone(&new));
+            let missing = cpu::blocking(move || replica.missing(&judged.entries)).await?;
             if missing.is_empty() {
                 return self.sign(request, new, log, locks).await;
             }
@@ -97,135 +76,8 @@ impl Replica {
         Err(rows_missing("rows came and went while they were looked for".to_owned()))
     }
 
-    /// All rules that need no rows. The caller has the log's lock, and proof that the checkpoint leads to `proved`.
-    fn judge(&self, request: &CosignRequest, proved: Option<Checkpoint>) -> Result<Verdict, ApiError> {
-        let checkpoint = request.signed.checkpoint;
-        let log = checkpoint.gateway;
-        let last = self.logs.checkpoint(&log)?;
-        if let Some(last) = &last
-            && last.signed.checkpoint == checkpoint
-            && let [own] = last.cosignatures[..]
-        {
-            return Ok(Verdict::Answer(CosignAnswer::Cosignature(own)));
-        }
-        let last = last.map(|last| last.signed.checkpoint);
-        let floor = self.floor(&log)?.filter(|floor| proved != Some(*floor));
-        self.check_time(&checkpoint, last.as_ref())?;
-        let range = self.logs.range(&log)?;
-        check_growth(&checkpoint, range.size(), &range.root(), floor.as_ref())?;
-        if request.start > range.size() {
-            return Ok(Verdict::Answer(CosignAnswer::EntriesFrom(range.size())));
-        }
-        if request.start.checked_add(wide(request.entries.len())) != Some(checkpoint.size) {
-            return Err(ApiError::new(Reason::LogGap, "the entries do not reach the checkpoint's size"));
-        }
-        for (index, entry) in (request.start..range.size()).zip(&request.entries) {
-            if self.logs.leaf(&log, index)? != entry.leaf() {
-                let text = format!("entry {index} is another than the one that was cosigned");
-                return Err(ApiError::new(Reason::LogFork, text));
-            }
-        }
-        let known = usize::try_from(range.size() - request.start).unwrap_or(usize::MAX);
-        let new = request.entries.get(known..).unwrap_or_default().to_vec();
-        self.check_entries(&checkpoint, &range, &new)?;
-        self.check_root(&checkpoint, range, &new, floor.as_ref())?;
-        self.check_rate(&log, &new)?;
-        Ok(Verdict::New(new))
-    }
-
-    fn check_time(&self, checkpoint: &Checkpoint, last: Option<&Checkpoint>) -> Result<(), ApiError> {
-        let (timestamp, now) = (checkpoint.timestamp, self.clock.now());
-        let refused = |text| Err(ApiError::new(Reason::TimestampOutOfRange, text));
-        if timestamp.abs_diff(now) > MAX_SKEW {
-            return refused(format!("timestamp {timestamp} is not within {MAX_SKEW} s of {now}"));
-        }
-        match last {
-            Some(last) if timestamp < last.timestamp => {
-                refused(format!("timestamp {timestamp} is below {} of the last checkpoint", last.timestamp))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether each new entry is one that the committee allows at its place.
-    fn check_entries(
-        &self,
-        checkpoint: &Checkpoint,
-        range: &CompactRange,
-        new: &[LogEntry],
-    ) -> Result<(), ApiError> {
-        let last = match range.size().checked_sub(1) {
-            Some(index) => self.logs.entry(&checkpoint.gateway, index)?,
-            None => None,
-        };
-        let mut earliest = last.map_or(0, |entry| entry.time);
-        for (index, entry) in (range.size()..).zip(new) {
-            let refused = |reason, text| Err(ApiError::new(reason, text).with("index", index));
-            if entry.epoch != checkpoint.epoch {
-                let text =
-                    format!("entry {index} has epoch {}, the checkpoint {}", entry.epoch, checkpoint.epoch);
-                return refused(Reason::EntryEpochMismatch, text);
-            }
-            if !self.committee.allows_retention(entry.time, entry.expiry) {
-                let text = format!("entry {index} of time {} expires at {}", entry.time, entry.expiry);
-                return refused(Reason::EntryRetentionOutOfRange, text);
-            }
-            if entry.time < earliest || entry.time > checkpoint.timestamp {
-                let text = format!(
-                    "time {} of entry {index} is not within {earliest} and {}",
-                    entry.time, checkpoint.timestamp
-                );
-                return refused(Reason::TimeFalls, text);
-            }
-            earliest = entry.time;
-        }
-        Ok(())
-    }
-
-    /// Whether the log of this replica, with the new entries, has the roots of the checkpoint and of the floor.
-    fn check_root(
-        &self,
-        checkpoint: &Checkpoint,
-        mut range: CompactRange,
-        new: &[LogEntry],
-        floor: Option<&Checkpoint>,
-    ) -> Result<(), ApiError> {
-        let forked = |floor: &Checkpoint| {
-            let text =
-                format!("the entries do not lead to the root at size {} that others cosigned", floor.size);
-            ApiError::new(Reason::LogFork, text)
-        };
-        if let Some(floor) = floor.filter(|floor| floor.size <= range.size())
-            && self.logs.root_at(&floor.gateway, floor.size)? != floor.root
-        {
-            return Err(forked(floor));
-        }
-        for entry in new {
-            range.append(entry.leaf());
-            if let Some(floor) =
-                floor.filter(|floor| floor.size == range.size() && floor.root != range.root())
-            {
-                return Err(forked(floor));
-            }
-        }
-        if range.root() != checkpoint.root {
-            let text = "the entries do not lead to the root of the checkpoint";
-            return Err(ApiError::new(Reason::RootMismatch, text));
-        }
-        Ok(())
-    }
-
-    fn check_rate(&self, gateway: &Address, new: &[LogEntry]) -> Result<(), ApiError> {
-        let limit = self.committee.gateway(gateway).map_or(0, |member| member.max_entries_per_hour);
-        if new.is_empty() || self.accounts.may_append(gateway, wide(new.len()), limit, self.clock.now()) {
-            return Ok(());
-        }
-        let text = "the gateway has used its quota of entries an hour";
-        Err(ApiError::new(Reason::QuotaExceeded, text).with("limit", limit).retry_after(QUOTA_WAIT))
-    }
-
     /// Holds the blobs of entries with others, so that none is dropped meanwhile.
-    async fn share(&self, entries: &[LogEntry]) -> Vec<OwnedRwLockReadGuard<()>> {
+    pub(super) async fn share(&self, entries: &[LogEntry]) -> Vec<OwnedRwLockReadGuard<()>> {
         let mut locks: Vec<usize> = entries.iter().map(|entry| self.lock_of(&entry.blob_id)).collect();
         // In one order for all, and each once: whoever waits for a lock alone would come between two of ours.
         locks.sort_unstable();
@@ -237,12 +89,16 @@ impl Replica {
         held
     }
 
-    /// The blobs of unexpired entries whose rows are not all on disk.
-    fn missing(&self, entries: &[LogEntry]) -> Result<Vec<BlobId>, ApiError> {
+    /// The blobs of unexpired entries whose rows are not all on disk, with the seat that holds them: that of this
+    /// replica in the epoch of the entry. An entry of an epoch without one is owed by others.
+    fn missing(&self, entries: &[LogEntry]) -> Result<Vec<(BlobId, Standing)>, ApiError> {
         let now = self.clock.now();
         let mut missing = Vec::new();
         let mut seen = HashSet::new();
+        let mut standings = HashMap::new();
         for entry in entries.iter().filter(|entry| entry.expiry > now) {
+            let standing = standings.entry(entry.epoch).or_insert_with(|| self.standing(entry.epoch));
+            let Some(standing) = standing else { continue };
             let record = self.rows.record(&entry.blob_id)?;
             if let Some(record) = &record
                 && record.header.length.get() != entry.length
@@ -251,24 +107,24 @@ impl Replica {
                 let text = format!("blob {id} has {length} bytes, its entry says {}", entry.length);
                 return Err(ApiError::new(Reason::EntryLengthMismatch, text));
             }
-            let held = record.is_some_and(|record| self.holds(&entry.blob_id, &record));
-            if !held && seen.insert(entry.blob_id) {
-                missing.push(entry.blob_id);
+            let held = record.is_some_and(|record| standing.holds(&entry.blob_id, &record));
+            if !held && seen.insert((entry.blob_id, entry.epoch)) {
+                missing.push((entry.blob_id, standing.clone()));
             }
         }
         Ok(missing)
     }
 
     /// Waits for uploads that are going on, then fetches what is still missing.
-    async fn fetch_missing(self: &Arc<Self>, missing: Vec<BlobId>) -> Result<(), ApiError> {
+    async fn fetch_missing(self: &Arc<Self>, missing: Vec<(BlobId, Standing)>) -> Result<(), ApiError> {
         let wait = Duration::from_millis(self.settings.repair_wait_ms);
-        let repairs = stream::iter(missing).map(|id| async move {
+        let repairs = stream::iter(missing).map(|(id, standing)| async move {
             self.arrivals.wait(&id, wait).await;
             let record = self.read(move |rows| rows.record(&id)).await?;
-            if record.is_some_and(|record| self.holds(&id, &record)) {
+            if record.is_some_and(|record| standing.holds(&id, &record)) {
                 return Ok(());
             }
-            self.repair(id).await.map_err(|error| match error.class() {
+            self.repair(id, &standing).await.map_err(|error| match error.class() {
                 Class::Overloaded | Class::Internal => error,
                 _ => rows_missing(format!("rows of blob {id} are missing: {}", error.message)),
             })
@@ -283,7 +139,7 @@ impl Replica {
     async fn sign(
         self: &Arc<Self>,
         request: Arc<CosignRequest>,
-        new: Arc<Vec<LogEntry>>,
+        new: Arc<Accepted>,
         log: OwnedMutexGuard<()>,
         locks: Vec<OwnedRwLockReadGuard<()>>,
     ) -> Result<CosignAnswer, ApiError> {
@@ -295,14 +151,17 @@ impl Replica {
         .await
     }
 
-    fn sign_now(&self, request: &CosignRequest, new: &[LogEntry]) -> Result<CosignAnswer, ApiError> {
+    fn sign_now(&self, request: &CosignRequest, accepted: &Accepted) -> Result<CosignAnswer, ApiError> {
         let checkpoint = &request.signed.checkpoint;
         let gateway = checkpoint.gateway;
-        let owed = self.owed(&gateway, new)?;
+        let owed = self.owed(accepted, checkpoint.epoch)?;
+        let new = &accepted.entries;
         let mut range = self.logs.range(&gateway)?;
         let mut batch = Batch::new();
         for (index, entry) in (range.size()..).zip(new) {
-            self.rows.put_entry(&mut batch, &gateway, index, entry);
+            if self.has_seat(entry.epoch) {
+                self.rows.put_entry(&mut batch, &gateway, index, entry);
+            }
         }
         self.logs.append(&mut batch, &gateway, &mut range, new);
         let own = self.key.sign(&checkpoint.digest(&self.domain));
@@ -312,36 +171,36 @@ impl Replica {
         self.db.commit(batch, Durability::Synced)?;
 
         owed.iter().for_each(|owed| self.accounts.charge(owed));
-        new.iter().for_each(|entry| self.note_signed(&entry.blob_id));
-        self.accounts.appended(&gateway, wide(new.len()), self.clock.now());
+        let named = new.iter().filter(|entry| self.has_seat(entry.epoch));
+        named.for_each(|entry| self.note_signed(&entry.blob_id));
+        self.accounts.appended(&gateway, accepted.of_epoch(checkpoint.epoch), self.clock.now());
         self.floors.passed(checkpoint);
         metrics::get().cosigned_entries.add(wide(new.len()), &[]);
         Ok(CosignAnswer::Cosignature(own))
     }
 
-    /// What the gateway owes room for after these entries: each blob once, until its latest expiry.
-    fn owed(&self, gateway: &Address, new: &[LogEntry]) -> Result<Vec<Owed>, ApiError> {
-        let now = self.clock.now();
-        let mut latest = std::collections::HashMap::new();
-        for entry in new.iter().filter(|entry| entry.expiry > now) {
-            let until: &mut u64 = latest.entry(entry.blob_id).or_default();
+    /// What the gateway owes room for after these entries: each blob once, until its latest expiry. Entries of an
+    /// earlier epoch are anchored: they are charged, and need not fit.
+    fn owed(&self, accepted: &Accepted, epoch: u64) -> Result<Vec<Owed>, ApiError> {
+        let (now, gateway) = (self.clock.now(), accepted.gateway.address);
+        let mut latest: HashMap<BlobId, (u64, bool)> = HashMap::new();
+        let unexpired = accepted.entries.iter().filter(|entry| entry.expiry > now);
+        for entry in unexpired.filter(|entry| self.has_seat(entry.epoch)) {
+            let (until, is_new) = latest.entry(entry.blob_id).or_default();
             *until = entry.expiry.max(*until);
+            *is_new |= entry.epoch == epoch;
         }
         let (mut owed, mut more) = (Vec::new(), 0_u64);
-        for (blob, until) in latest {
-            match self.accounts.charged(gateway, &blob) {
-                Some((before, bytes)) => {
-                    owed.push(Owed { gateway: *gateway, blob, until: until.max(before), bytes });
-                }
-                None => {
-                    let bytes = self.rows.record(&blob)?.map_or(0, |record| record.row_bytes());
-                    more = more.saturating_add(bytes);
-                    owed.push(Owed { gateway: *gateway, blob, until, bytes });
-                }
+        for (blob, (until, is_new)) in latest {
+            let (before, charged) = self.accounts.charged(&gateway, &blob).unwrap_or_default();
+            let bytes = self.rows.record(&blob)?.map_or(0, |record| record.row_bytes()).max(charged);
+            if is_new {
+                more = more.saturating_add(bytes - charged);
             }
+            owed.push(Owed { gateway, blob, until: until.max(before), bytes });
         }
-        let quota = self.committee.gateway(gateway).map_or(0, |member| member.max_bytes);
-        if more > 0 && !self.accounts.fits(gateway, more, quota, now) {
+        let quota = accepted.gateway.max_bytes;
+        if more > 0 && !self.accounts.fits(&gateway, more, quota, now) {
             let text = "the gateway's unexpired rows take its whole quota of bytes";
             return Err(ApiError::new(Reason::QuotaExceeded, text)
                 .with("limit", quota)
@@ -349,26 +208,6 @@ impl Replica {
         }
         Ok(owed)
     }
-}
-
-/// Whether a checkpoint stands at or above what is known of the log.
-fn check_growth(
-    checkpoint: &Checkpoint,
-    size: u64,
-    root: &meridian_proofs::B256,
-    floor: Option<&Checkpoint>,
-) -> Result<(), ApiError> {
-    let least = floor.map_or(size, |floor| floor.size.max(size));
-    if checkpoint.size < least {
-        let text = format!("the checkpoint has {} entries, {least} were cosigned before", checkpoint.size);
-        return Err(ApiError::new(Reason::LogRollback, text));
-    }
-    let fork = checkpoint.size == size && checkpoint.root != *root;
-    if fork || floor.is_some_and(|floor| floor.size == checkpoint.size && floor.root != checkpoint.root) {
-        let text = format!("a checkpoint of size {} and another root was cosigned before", checkpoint.size);
-        return Err(ApiError::new(Reason::LogFork, text));
-    }
-    Ok(())
 }
 
 fn rows_missing(text: String) -> ApiError {

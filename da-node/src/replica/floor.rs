@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
-use meridian_proofs::Address;
+use meridian_client::chain::view::View;
 use meridian_proofs::checkpoint::{Checkpoint, SignedCheckpoint, is_conflict};
-use meridian_proofs::committee::GatewayMember;
 use meridian_proofs::log::verify_consistency;
+use meridian_proofs::{Address, B256};
 use meridian_proto::error::{ApiError, Reason};
 
 use super::Replica;
+use super::epochs::Standing;
 
 #[cfg(test)]
 mod tests;
@@ -20,36 +21,51 @@ mod tests;
 const CALL: Duration = Duration::from_secs(2);
 /// Time between two rounds of questions.
 const ROUND: Duration = Duration::from_millis(200);
+/// The same while this replica has no seat in an open epoch.
+const NO_SEAT_ROUND: Duration = Duration::from_secs(5);
 
-/// The floors of all logs.
-#[derive(Debug)]
+/// What is kept in memory of the logs: of each gateway that any epoch names.
+#[derive(Debug, Default)]
 pub(super) struct Floors {
-    logs: HashMap<Address, Mutex<Floor>>,
+    logs: Mutex<HashMap<Address, Arc<Watched>>>,
 }
 
-/// What is known of one log.
+/// One log.
+#[derive(Debug, Default)]
+pub(super) struct Watched {
+    /// One cosignature at a time.
+    pub(super) cosigning: Arc<tokio::sync::Mutex<()>>,
+    floor: Mutex<Floor>,
+}
+
+/// What others know of one log.
 #[derive(Debug, Default)]
 pub(super) struct Floor {
     /// Seats that answered.
     answered: HashSet<Address>,
+    /// Enough of them answered since the start.
+    is_certain: bool,
     /// The highest checkpoint that anybody has and that this replica has not cosigned past.
     highest: Option<Checkpoint>,
     /// Two checkpoints contradict each other.
     forked: bool,
 }
 
-impl Floors {
-    pub(super) fn new(gateways: impl Iterator<Item = Address>) -> Self {
-        Self { logs: gateways.map(|gateway| (gateway, Mutex::default())).collect() }
+impl Watched {
+    fn floor(&self) -> MutexGuard<'_, Floor> {
+        self.floor.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn of(&self, gateway: &Address) -> Option<MutexGuard<'_, Floor>> {
-        self.logs.get(gateway).map(|floor| floor.lock().unwrap_or_else(PoisonError::into_inner))
+impl Floors {
+    fn logs(&self) -> MutexGuard<'_, HashMap<Address, Arc<Watched>>> {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// This replica has cosigned a checkpoint: its own disk knows the log up to there from now on.
     pub(super) fn passed(&self, checkpoint: &Checkpoint) {
-        if let Some(mut floor) = self.of(&checkpoint.gateway) {
+        if let Some(watched) = self.logs().get(&checkpoint.gateway) {
+            let mut floor = watched.floor();
             floor.highest = floor.highest.filter(|highest| highest.size > checkpoint.size);
         }
     }
@@ -67,83 +83,132 @@ impl Floor {
 }
 
 impl Replica {
-    /// The checkpoint that a cosignature must not go below, once enough regions have answered.
-    pub(super) fn floor(&self, gateway: &Address) -> Result<Option<Checkpoint>, ApiError> {
-        let Some(floor) = self.floors.of(gateway) else { return Ok(None) };
+    /// What is kept of a log. The gateway has to be one of some epoch, which bounds how many there are.
+    pub(super) fn watched(self: &Arc<Self>, gateway: Address) -> Arc<Watched> {
+        let mut logs = self.floors.logs();
+        if let Some(watched) = logs.get(&gateway) {
+            return Arc::clone(watched);
+        }
+        let watched = Arc::<Watched>::default();
+        logs.insert(gateway, Arc::clone(&watched));
+        self.spawn(Arc::clone(self).find_floor(gateway, Arc::clone(&watched)));
+        watched
+    }
+
+    /// Begins to ask about the logs of all gateways of the epochs that are open.
+    pub(super) fn watch_gateways(self: &Arc<Self>, view: &View) {
+        for term in view.epochs.open(self.clock.now()) {
+            term.committee.gateways().iter().for_each(|gateway| drop(self.watched(gateway.address)));
+        }
+    }
+
+    /// The checkpoint that a cosignature for a seat must not go below, once enough regions have answered.
+    pub(super) fn floor(
+        &self,
+        view: &View,
+        gateway: &Address,
+        standing: &Standing,
+    ) -> Result<Option<Checkpoint>, ApiError> {
+        let watched = self.floors.logs().get(gateway).cloned().unwrap_or_default();
+        let mut floor = watched.floor();
         if floor.forked {
             return Err(ApiError::new(
                 Reason::LogFork,
                 "other replicas hold two contradicting checkpoints of the log",
             ));
         }
-        if !self.is_answered(&floor) {
+        if !self.is_certain(view, gateway, &mut floor, standing) {
             let text = "too few regions have confirmed what was last signed of this log";
             return Err(ApiError::new(Reason::NotSyncedWithPeers, text).retry_after(ROUND));
         }
         Ok(floor.highest)
     }
 
-    /// The floor, if it is above a checkpoint and proved to be of the same log: a replica that is far behind has to
-    /// cosign what lies between step by step.
-    pub(super) async fn proved_floor(&self, checkpoint: &Checkpoint) -> Option<Checkpoint> {
+    /// Whether enough regions have answered since the start, at this time or before.
+    fn is_certain(&self, view: &View, gateway: &Address, floor: &mut Floor, standing: &Standing) -> bool {
+        if !floor.is_certain {
+            let needed = self.needed(view, gateway);
+            floor.is_certain = match &needed[..] {
+                [] => self.is_answered(floor, standing),
+                needed => needed.iter().all(|standing| self.is_answered(floor, standing)),
+            };
+        }
+        floor.is_certain
+    }
+
+    /// The epochs whose regions have to answer about a log: those that had begun at the start of this program and
+    /// are open. In a later one nothing was signed before the start.
+    fn needed(&self, view: &View, gateway: &Address) -> Vec<Standing> {
+        let open = view.epochs.open(self.clock.now()).filter(|term| term.activation <= self.started);
+        let named = open.filter(|term| term.committee.gateway(gateway).is_some());
+        named.filter_map(|term| self.standing(term.committee.epoch())).collect()
+    }
+
+    /// Whether a checkpoint is proved to be of the same log as a later size and root: a replica that is far behind has
+    /// to cosign what lies between step by step.
+    pub(super) async fn leads_to(&self, view: &View, checkpoint: &Checkpoint, size: u64, root: B256) -> bool {
         let log = checkpoint.gateway;
-        let floor = self.floor(&log).ok().flatten().filter(|floor| floor.size > checkpoint.size)?;
-        let seats = self.committee.seats().iter().filter(|seat| seat.address != self.seat.address);
-        let gateway = self.committee.gateway(&log).map(|gateway| gateway.endpoint.as_str());
-        let endpoints = seats.map(|seat| seat.endpoint.as_str()).chain(gateway);
-        let calls = endpoints.map(async |endpoint| {
-            let calls = self.reader.channels().log(endpoint)?.within(CALL);
-            calls.consistency(log, checkpoint.size, floor.size).await
+        let calls = self.log_endpoints(view, &log).into_iter().map(async |endpoint| {
+            let calls = self.channels.log(&endpoint)?.within(CALL);
+            calls.consistency(log, checkpoint.size, size).await
         });
         let mut calls: FuturesUnordered<_> = calls.collect();
         while let Some(proof) = calls.next().await {
-            let (old, new) = (checkpoint, &floor);
-            let holds = |proof: Vec<_>| verify_consistency(old.size, &old.root, new.size, &new.root, &proof);
-            if proof.is_ok_and(|proof| holds(proof).is_ok()) {
-                return Some(floor);
+            let holds = |proof: Vec<_>| {
+                verify_consistency(checkpoint.size, &checkpoint.root, size, &root, &proof).is_ok()
+            };
+            if proof.is_ok_and(holds) {
+                return true;
             }
         }
-        None
+        false
     }
 
-    /// Whether as many regions as a certificate needs have answered, this replica's own counted.
-    fn is_answered(&self, floor: &Floor) -> bool {
-        let mut regions: HashSet<_> = self.committee.complete_regions(&floor.answered).into_iter().collect();
-        regions.insert(self.seat.region);
-        regions.len() >= self.committee.min_copies()
+    /// Whether as many regions of an epoch as a certificate needs have answered, this replica's own counted.
+    fn is_answered(&self, floor: &Floor, standing: &Standing) -> bool {
+        let committee = &standing.committee;
+        let mut regions: HashSet<_> = committee.complete_regions(&floor.answered).into_iter().collect();
+        regions.insert(standing.seat.region);
+        regions.len() >= committee.min_copies()
     }
 
     /// Asks until enough have answered.
-    pub(super) async fn find_floor(self: Arc<Self>, gateway: GatewayMember) {
+    async fn find_floor(self: Arc<Self>, gateway: Address, watched: Arc<Watched>) {
         loop {
-            let Some(asked) = self.floors.of(&gateway.address).map(|floor| floor.answered.clone()) else {
-                return;
-            };
-            let seats = self.committee.seats().iter().filter(|seat| seat.address != self.seat.address);
-            let seats = seats.filter(|seat| !asked.contains(&seat.address));
-            let endpoints = seats.map(|seat| (Some(seat.address), seat.endpoint.as_str()));
+            let view = self.view();
+            let now = self.clock.now();
+            let asked = watched.floor().answered.clone();
+            let open = || view.epochs.open(now).map(|term| &term.committee);
+            let mut seats: HashMap<Address, &str> = HashMap::new();
+            for seat in open().flat_map(|committee| committee.seats()) {
+                if seat.address != self.address() && !asked.contains(&seat.address) {
+                    seats.entry(seat.address).or_insert(&seat.endpoint);
+                }
+            }
+            let itself = open().find_map(|committee| committee.gateway(&gateway));
+            let endpoints = seats.into_iter().map(|(address, endpoint)| (Some(address), endpoint));
             let calls = endpoints
-                .chain([(None, gateway.endpoint.as_str())])
-                .map(async |(seat, endpoint)| (seat, self.ask(endpoint, gateway.address).await));
+                .chain(itself.map(|member| (None, member.endpoint.as_str())))
+                .map(async |(seat, endpoint)| (seat, self.ask(endpoint, gateway).await));
             let mut calls: FuturesUnordered<_> = calls.collect();
             while let Some((seat, answer)) = calls.next().await {
                 match answer {
-                    Ok(checkpoint) => self.note_answer(&gateway.address, seat, checkpoint),
+                    Ok(checkpoint) => self.note_answer(&gateway, seat, checkpoint),
                     Err(error) => {
-                        tracing::debug!(?seat, log = %gateway.address, %error, "no answer about a log");
+                        tracing::debug!(?seat, log = %gateway, %error, "no answer about a log");
                     }
                 }
             }
-            match self.floors.of(&gateway.address) {
-                Some(floor) if !self.is_answered(&floor) => {}
-                _ => return,
+            let standings: Vec<_> = open().filter_map(|c| self.standing(c.epoch())).collect();
+            if standings.iter().any(|own| self.is_certain(&view, &gateway, &mut watched.floor(), own)) {
+                return;
             }
-            tokio::time::sleep(ROUND).await;
+            tokio::time::sleep(if standings.is_empty() { NO_SEAT_ROUND } else { ROUND }).await;
         }
     }
 
     async fn ask(&self, endpoint: &str, gateway: Address) -> Result<Option<SignedCheckpoint>, ApiError> {
-        let calls = self.reader.channels().log(endpoint)?.within(CALL);
+        let calls = self.channels.log(endpoint)?.within(CALL);
         Ok(calls.checkpoint(gateway).await?.map(|cosigned| cosigned.signed))
     }
 
@@ -154,7 +219,8 @@ impl Replica {
         seat: Option<Address>,
         answer: Option<SignedCheckpoint>,
     ) {
-        let Some(mut floor) = self.floors.of(gateway) else { return };
+        let Some(watched) = self.floors.logs().get(gateway).cloned() else { return };
+        let mut floor = watched.floor();
         if let Some(signed) = answer {
             if signed.checkpoint.gateway != *gateway || signed.verify(&self.domain).is_err() {
                 tracing::warn!(?seat, log = %gateway, "answer with a checkpoint that its gateway did not sign");

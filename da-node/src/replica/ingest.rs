@@ -14,6 +14,7 @@ use meridian_proto::convert::{DisperseOutcome, DispersePart, DisperseStart};
 use meridian_proto::error::{ApiError, Reason};
 
 use super::Replica;
+use super::epochs::Standing;
 use super::keep::{Debtor, Kind};
 use super::record::wide;
 use crate::metrics::{self, KeyValue};
@@ -68,21 +69,21 @@ impl Replica {
         let DispersePart::Start(start) = first.ok_or_else(|| stream("the stream is empty"))? else {
             return Err(stream("the first message is not the start"));
         };
-        self.permit(&start)?;
+        let standing = self.permit(&start)?;
         let (gateway, id, header) = (start.dispersal.dispersal.gateway, start.header.id(), start.header);
         // With others, so that the rows are not dropped between the look and the answer.
         let shared = Arc::clone(&self.locks[self.lock_of(&id)]).read_owned().await;
         let record = self.read(move |rows| rows.record(&id)).await?;
-        if let Some(record) = record.filter(|record| self.holds(&id, record)) {
-            self.charge_held(gateway, id, &record)?;
+        if let Some(record) = record.filter(|record| standing.holds(&id, record)) {
+            self.charge_held(standing.gateway(&gateway)?, id, &record)?;
             self.renew_unsigned(&id);
             return Ok(DisperseOutcome::Held);
         }
         drop(shared);
         let shape = header.shape();
-        let interval = self.interval(&id, shape);
+        let interval = standing.interval(&id, shape);
         let bytes = wide(interval.rows() * shape.row_bytes());
-        let room = self.reserve(bytes, Some(&gateway))?;
+        let room = self.reserve(bytes, Some(standing.gateway(&gateway)?))?;
         // The rows as they come, the batch with its sealed copy, and the RLC vector with its extension.
         let memory = bytes * 3 + wide(shape.total_rows() * RLC_VALUE * 2);
         let _memory = self.upload_memory.try_reserve(memory).ok_or_else(|| {
@@ -110,24 +111,21 @@ impl Replica {
         Ok(DisperseOutcome::Stored)
     }
 
-    /// Whether a gateway of this epoch permits this replica to take the rows of this header now.
-    fn permit(&self, start: &DisperseStart) -> Result<(), ApiError> {
+    /// Whether a gateway of an open epoch permits this replica to take the rows of this header now, for which seat.
+    fn permit(&self, start: &DisperseStart) -> Result<Standing, ApiError> {
         let signed = &start.dispersal;
         let dispersal = &signed.dispersal;
-        if self.committee.gateway(&dispersal.gateway).is_none() {
-            let text = format!("{} is no gateway of the committee", dispersal.gateway);
-            return Err(ApiError::new(Reason::NotAGateway, text));
-        }
+        let view = self.view();
+        self.check_gateway(&view, &dispersal.gateway)?;
         signed
             .verify(&self.domain)
             .map_err(|error| ApiError::new(Reason::SignatureInvalid, error.to_string()))?;
-        if dispersal.replica != self.seat.address {
-            let text = format!("the permission is for {}, this is {}", dispersal.replica, self.seat.address);
+        if dispersal.replica != self.address() {
+            let text = format!("the permission is for {}, this is {}", dispersal.replica, self.address());
             return Err(ApiError::new(Reason::WrongReplica, text));
         }
-        if dispersal.epoch != self.committee.epoch() {
-            return Err(wrong_epoch(dispersal.epoch, self.committee.epoch()));
-        }
+        let standing = self.open_standing(&view, dispersal.epoch)?;
+        standing.gateway(&dispersal.gateway)?;
         let now = self.clock.now();
         if dispersal.deadline < now || dispersal.deadline > now.saturating_add(MAX_DEADLINE) {
             let text = format!("deadline {} is not within {MAX_DEADLINE} s after {now}", dispersal.deadline);
@@ -138,13 +136,8 @@ impl Replica {
                 format!("the header is of {}, the permission of {}", start.header.id(), dispersal.blob_id);
             return Err(ApiError::new(Reason::HeaderInvalid, text));
         }
-        Ok(())
+        Ok(standing)
     }
-}
-
-/// Something is signed for another epoch.
-pub(super) fn wrong_epoch(found: u64, current: u64) -> ApiError {
-    ApiError::new(Reason::WrongEpoch, format!("epoch {found} is not current, epoch {current} is"))
 }
 
 fn stream(text: &str) -> ApiError {

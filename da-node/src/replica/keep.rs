@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use meridian_proofs::Address;
+use meridian_proofs::committee::GatewayMember;
 use meridian_proofs::ids::BlobId;
 use meridian_proofs::row_proof::{BlobContext, VerifiedRange};
 use meridian_proto::error::{ApiError, Reason};
@@ -17,7 +18,7 @@ use crate::store::{Batch, Durability};
 /// What the rows are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
-    /// The rows of this replica's seat.
+    /// The rows of a seat.
     Share,
     /// K rows that re-encode to another row root.
     Inconsistent,
@@ -32,10 +33,10 @@ pub(super) struct Debtor {
 
 impl Replica {
     /// Keeps room on disk free for `bytes` of rows; for an upload within the quota of its gateway.
-    pub(super) fn reserve(&self, bytes: u64, upload: Option<&Address>) -> Result<Room, ApiError> {
-        let quota = |gateway| self.committee.gateway(gateway).map(|member| (*gateway, member.max_bytes));
+    pub(super) fn reserve(&self, bytes: u64, upload: Option<&GatewayMember>) -> Result<Room, ApiError> {
+        let quota = upload.map(|gateway| (gateway.address, gateway.max_bytes));
         let (limit, now) = (self.settings.max_bytes, self.clock.now());
-        self.accounts.reserve(bytes, limit, upload.and_then(quota), now).map_err(|why| match why {
+        self.accounts.reserve(bytes, limit, quota, now).map_err(|why| match why {
             NoRoom::Storage => ApiError::new(Reason::StorageFull, "the replica's storage limit is reached")
                 .with("limit_bytes", limit)
                 .retry_after(super::ingest::FULL_WAIT),
@@ -47,15 +48,14 @@ impl Replica {
     /// not come into its log, because no checkpoint over it would be cosigned.
     pub(super) fn charge_held(
         &self,
-        gateway: Address,
+        gateway: &GatewayMember,
         blob: BlobId,
         record: &Record,
     ) -> Result<(), ApiError> {
-        let (now, quota) =
-            (self.clock.now(), self.committee.gateway(&gateway).map_or(0, |member| member.max_bytes));
+        let now = self.clock.now();
         let until = now.saturating_add(self.settings.unsigned_seconds);
-        let owed = Owed { gateway, blob, until, bytes: record.row_bytes() };
-        if self.accounts.charge_if_fits(&owed, quota, now) { Ok(()) } else { Err(over_quota()) }
+        let owed = Owed { gateway: gateway.address, blob, until, bytes: record.row_bytes() };
+        if self.accounts.charge_if_fits(&owed, gateway.max_bytes, now) { Ok(()) } else { Err(over_quota()) }
     }
 
     /// Writes verified rows, unless the disk has what it needs of the blob. Says whether anything was written.
@@ -91,7 +91,9 @@ impl Replica {
         let (id, now) = (context.id(), self.clock.now());
         let old = self.rows.record(&id)?;
         let enough = old.as_ref().is_some_and(|record| match kind {
-            Kind::Share => self.holds(&id, record),
+            Kind::Share => {
+                record.inconsistent || ranges.iter().all(|range| record.find(&range.range()).is_some())
+            }
             Kind::Inconsistent => record.inconsistent,
         });
         if enough {
@@ -108,10 +110,16 @@ impl Replica {
             record.inconsistent = true;
             self.rows.put_record(&mut batch, &id, &record);
         }
-        let owed =
-            debtor.filter(|debtor| self.accounts.charged(&debtor.gateway, &id).is_none()).map(|debtor| {
-                Owed { gateway: debtor.gateway, blob: id, until: debtor.until, bytes: record.row_bytes() }
-            });
+        let owed = debtor.and_then(|Debtor { gateway, until }| {
+            let bytes = record.row_bytes();
+            let until = match self.accounts.charged(&gateway, &id) {
+                // Rows of another epoch's placement are here: these come to them.
+                Some((before, charged)) if charged < bytes => before.max(until),
+                Some(_) => return None,
+                None => until,
+            };
+            Some(Owed { gateway, blob: id, until, bytes })
+        });
         if let Some(owed) = &owed {
             self.rows.put_owed(&mut batch, owed);
         }

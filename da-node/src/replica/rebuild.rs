@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
-use meridian_client::fetch::{Fault, FaultKind, ReadError};
+use meridian_client::fetch::{Fault, FaultKind, ReadError, Reader};
 use meridian_proofs::encode::EncodedBlob;
 use meridian_proofs::ids::BlobId;
 use meridian_proofs::reconstruct::{Rebuilt, RowSet};
 use meridian_proofs::row_proof::BlobContext;
+use meridian_proto::MAX_CANDIDATES;
 use meridian_proto::error::{ApiError, Reason};
 use tokio::sync::Semaphore;
 
+use super::epochs::Standing;
 use super::keep::Kind;
 use super::record::{Record, wide};
 use super::rows;
@@ -25,6 +27,8 @@ use crate::metrics::{self, KeyValue};
 
 /// How long to wait when there is no place for one more.
 const QUEUE_WAIT: Duration = Duration::from_secs(1);
+/// Epochs whose replicas are asked for one blob.
+const EPOCHS: usize = 4;
 
 type Work = Shared<BoxFuture<'static, Result<Arc<Whole>, ApiError>>>;
 
@@ -83,10 +87,12 @@ impl Rebuilds {
 }
 
 impl Replica {
-    /// The whole blob, rebuilt from rows on disk or at other replicas. Requests for one blob share the work.
+    /// The whole blob, rebuilt from rows on disk or at other replicas, those of `epoch` before those of the epochs whose
+    /// entries name the blob. Requests for one blob share the work.
     pub(super) async fn whole(
         self: &Arc<Self>,
         id: BlobId,
+        epoch: Option<u64>,
         purpose: Purpose,
     ) -> Result<Arc<Whole>, ApiError> {
         let work = {
@@ -99,7 +105,7 @@ impl Replica {
                     return Err(ApiError::new(Reason::TooManyRequests, text).retry_after(QUEUE_WAIT));
                 }
                 None => {
-                    let work = self.begin_whole(id, purpose);
+                    let work = self.begin_whole(id, epoch, purpose);
                     running.insert(id, work.clone());
                     work
                 }
@@ -109,11 +115,11 @@ impl Replica {
     }
 
     /// Starts the work on a task of its own, so that it goes on when the first who asked goes away.
-    fn begin_whole(self: &Arc<Self>, id: BlobId, purpose: Purpose) -> Work {
+    fn begin_whole(self: &Arc<Self>, id: BlobId, epoch: Option<u64>, purpose: Purpose) -> Work {
         let replica = Arc::clone(self);
         let task = self.tasks.spawn(async move {
             let begun = Instant::now();
-            let work = replica.rebuild(id, purpose);
+            let work = replica.rebuild(id, epoch, purpose);
             let outcome = tokio::select! {
                 () = replica.stop.cancelled() => Err(ApiError::new(Reason::ShuttingDown, "the replica is stopping")),
                 outcome = work => outcome,
@@ -145,7 +151,51 @@ impl Replica {
         }
     }
 
-    async fn rebuild(self: &Arc<Self>, id: BlobId, purpose: Purpose) -> Result<Arc<Whole>, ApiError> {
+    /// The readers that may find a blob: of the epoch that is asked for, of those of its entries, of those open now.
+    async fn readers_of(&self, id: BlobId, epoch: Option<u64>) -> Result<Vec<Reader>, ApiError> {
+        let entries = self.read(move |rows| rows.entries(&id, MAX_CANDIDATES)).await?;
+        let (view, now) = (self.view(), self.clock.now());
+        let open = view.epochs.open(now).chain([view.epochs.current(now)]);
+        let mut epochs: Vec<u64> = Vec::new();
+        let named = entries.iter().map(|named| named.entry.epoch);
+        for epoch in epoch.into_iter().chain(named).chain(open.map(|term| term.committee.epoch())) {
+            if !epochs.contains(&epoch) {
+                epochs.push(epoch);
+            }
+        }
+        Ok(epochs.into_iter().take(EPOCHS).flat_map(|epoch| self.readers(epoch)).collect())
+    }
+
+    async fn find(&self, id: BlobId, readers: &[Reader]) -> Result<Arc<BlobContext>, ApiError> {
+        let mut outcome = Err(ApiError::new(Reason::Unreachable, "no epoch's replicas can be asked"));
+        for reader in readers {
+            outcome = reader.context(id).await.map_err(ApiError::from);
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
+    }
+
+    async fn gather(&self, context: &Arc<BlobContext>, readers: &[Reader]) -> Result<RowSet, ApiError> {
+        let mut outcome = Err(ApiError::new(Reason::Unreachable, "no epoch's replicas can be asked"));
+        for reader in readers {
+            let gathered = reader.gather(context, Some(self.address()), true).await;
+            count_wrong(gathered.as_ref().map_or_else(ReadError::faults, |gathered| &gathered.faults));
+            outcome = gathered.map(|gathered| gathered.rows).map_err(ApiError::from);
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
+    }
+
+    async fn rebuild(
+        self: &Arc<Self>,
+        id: BlobId,
+        epoch: Option<u64>,
+        purpose: Purpose,
+    ) -> Result<Arc<Whole>, ApiError> {
         let rebuilds = self.rebuilds(purpose);
         let place = rebuilds.places.acquire().await;
         let _place = place.map_err(|closed| ApiError::internal(closed.to_string()))?;
@@ -159,7 +209,7 @@ impl Replica {
         };
         let context = match stored {
             Some(context) => Arc::new(context),
-            None => self.reader.context(id).await?,
+            None => self.find(id, &self.readers_of(id, epoch).await?).await?,
         };
         let shape = context.shape();
         // The rows that are gathered, the decoded ones, and all of them.
@@ -176,9 +226,7 @@ impl Replica {
             own
         } else {
             drop(own);
-            let gathered = self.reader.gather(&context, Some(self.seat.address), true).await;
-            count_wrong(gathered.as_ref().map_or_else(ReadError::faults, |gathered| &gathered.faults));
-            gathered?.rows
+            self.gather(&context, &self.readers_of(id, epoch).await?).await?
         };
         // Bounded by the places, and beside the pool in which uploads are checked: readers must not hold those up.
         let (set, rebuilt) = cpu::blocking(move || {
@@ -207,18 +255,18 @@ impl Replica {
         cpu::blocking(move || own_rows(&context, &rows, &record)).await
     }
 
-    /// Puts the rows of this replica's seat back on disk, or the rows that show that there is no such blob.
-    pub(super) async fn repair(self: &Arc<Self>, id: BlobId) -> Result<(), ApiError> {
-        let outcome = self.put_back(id).await;
+    /// Puts the rows of a seat back on disk, or the rows that show that there is no such blob.
+    pub(super) async fn repair(self: &Arc<Self>, id: BlobId, standing: &Standing) -> Result<(), ApiError> {
+        let outcome = self.put_back(id, standing).await;
         let result = outcome.as_ref().map_or_else(|error| error.class().as_str(), |()| "ok");
         metrics::get().repairs.add(1, &[KeyValue::new("result", result)]);
         outcome
     }
 
-    async fn put_back(self: &Arc<Self>, id: BlobId) -> Result<(), ApiError> {
-        let whole = self.whole(id, Purpose::Repair).await?;
+    async fn put_back(self: &Arc<Self>, id: BlobId, standing: &Standing) -> Result<(), ApiError> {
+        let whole = self.whole(id, Some(standing.epoch()), Purpose::Repair).await?;
         let Whole::Blob { context, blob, .. } = &*whole else { return Ok(()) };
-        let interval = self.interval(&id, blob.shape());
+        let interval = standing.interval(&id, blob.shape());
         let room = self.reserve(wide(interval.rows() * blob.shape().row_bytes()), None)?;
         let (context, from) = (Arc::clone(context), Arc::clone(&whole));
         let verified = self

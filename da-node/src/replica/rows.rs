@@ -223,13 +223,22 @@ impl Rows {
 
     /// Notes that a cosigned entry names a blob.
     pub(super) fn put_entry(&self, batch: &mut Batch, gateway: &Address, index: u64, entry: &LogEntry) {
-        let age = (u64::MAX - entry.time).to_be_bytes();
-        let key = [&entry.blob_id.as_bytes()[..], &age, gateway.as_slice(), &index.to_be_bytes()].concat();
+        let key = named_key(gateway, index, entry);
         batch.put(NAMED, key, Bytes::copy_from_slice(&entry.encode()));
         if entry.payload_hash.is_bound() {
             let (hash, time) = (entry.payload_hash.as_bytes(), entry.time.to_be_bytes());
             batch.put(ALIASES, [&hash[..], &time, entry.blob_id.as_bytes()].concat(), Bytes::new());
         }
+    }
+
+    /// Whether it is noted that an entry names its blob.
+    pub(super) fn is_entry(
+        &self,
+        gateway: &Address,
+        index: u64,
+        entry: &LogEntry,
+    ) -> Result<bool, StoreError> {
+        self.db.contains(NAMED, &named_key(gateway, index, entry))
     }
 
     /// The cosigned entries that name a blob, the latest first.
@@ -293,6 +302,11 @@ fn place_key(id: &BlobId, place: usize) -> Vec<u8> {
 
 fn piece_key(id: &BlobId, place: usize, piece: usize) -> Vec<u8> {
     [&id.as_bytes()[..], &wide(place).to_be_bytes(), &wide(piece).to_be_bytes()].concat()
+}
+
+fn named_key(gateway: &Address, index: u64, entry: &LogEntry) -> Vec<u8> {
+    let age = (u64::MAX - entry.time).to_be_bytes();
+    [&entry.blob_id.as_bytes()[..], &age, gateway.as_slice(), &index.to_be_bytes()].concat()
 }
 
 fn owed_key(gateway: &Address, blob: &BlobId) -> Vec<u8> {

@@ -63,7 +63,7 @@ impl Replica {
                 tracing::error!(blob = %id, first_row = range.start(), %error, "stored rows are damaged, rebuilding");
             }
         }
-        let whole = self.whole(id, Purpose::Read).await?;
+        let whole = self.whole(id, None, Purpose::Read).await?;
         let Whole::Blob { blob, .. } = &*whole else { return Err(inconsistent(id)) };
         let (proof, bytes) = (blob.range_proof(range), blob.rows(range));
         count_served(bytes.len(), "rebuilt");
@@ -167,7 +167,7 @@ impl Replica {
         let (samples, source) = match held {
             Some(samples) => (samples, "disk"),
             None => {
-                let whole = self.whole(id, Purpose::Read).await?;
+                let whole = self.whole(id, None, Purpose::Read).await?;
                 let Whole::Blob { blob, .. } = &*whole else { return Err(inconsistent(id)) };
                 let sample = |index: &_| Sample {
                     index: *index,

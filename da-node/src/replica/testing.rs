@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream;
+use meridian_client::chain::view::{Anchor, Head, View};
 use meridian_client::rpc::Channels;
 use meridian_proofs::checkpoint::{Checkpoint, Dispersal, SignedCheckpoint, SignedDispersal};
+use meridian_proofs::committee::epochs::{Epochs, Term};
 use meridian_proofs::committee::{Committee, CommitteeParts, GatewayMember, Region, RegionId, Seat};
 use meridian_proofs::encode::{EncodedBlob, encode};
 use meridian_proofs::field::{Gf128, mul};
@@ -15,7 +17,7 @@ use meridian_proofs::header::BlobHeader;
 use meridian_proofs::ids::{BlobId, PayloadHash};
 use meridian_proofs::log::{CompactRange, LogEntry};
 use meridian_proofs::merkle::{RangeProof, RowTree};
-use meridian_proofs::placement::interval;
+use meridian_proofs::placement::{Interval, interval};
 use meridian_proofs::rlc::RlcVector;
 use meridian_proofs::shape::{RowRange, Shape};
 use meridian_proofs::signature::SecretKey;
@@ -24,6 +26,7 @@ use meridian_proto::convert::{CosignRequest, DisperseOutcome, DispersePart, Disp
 use meridian_proto::error::ApiError;
 use meridian_proto::wire;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 
@@ -34,6 +37,7 @@ use crate::log_service::LogService;
 pub(super) const NOW: u64 = 1_800_000_000;
 pub(super) const MIN_RETENTION: u64 = 3600;
 pub(super) const MAX_RETENTION: u64 = 30 * 86_400;
+pub(super) const GRACE: u64 = 100;
 
 pub(super) fn gateway_key() -> SecretKey {
     SecretKey::from_bytes([7; 32]).unwrap()
@@ -45,7 +49,9 @@ pub(super) fn seat_key(region: u16) -> SecretKey {
 
 /// A network of one seat a region and one gateway.
 pub(super) struct Net {
+    /// The committee of the latest epoch.
     pub(super) committee: Arc<Committee>,
+    pub(super) view: watch::Sender<Arc<View>>,
     pub(super) clock: Clock,
     listeners: Vec<Option<TcpListener>>,
 }
@@ -92,7 +98,46 @@ impl Net {
         };
         change(&mut parts);
         let committee = Arc::new(Committee::new(parts).unwrap());
-        Self { committee, clock: Clock::manual(NOW), listeners }
+        let view = watch::Sender::new(Arc::new(View::fixed(Arc::clone(&committee))));
+        Self { committee, view, clock: Clock::manual(NOW), listeners }
+    }
+
+    /// Schedules the next epoch, which begins in some seconds; the one before closes after [`GRACE`].
+    pub(super) fn next_epoch(&mut self, begins_in: u64, change: impl FnOnce(&mut CommitteeParts)) {
+        let mut parts = self.committee.parts().clone();
+        parts.epoch += 1;
+        change(&mut parts);
+        self.committee = Arc::new(Committee::new(parts).unwrap());
+        let view = View::clone(&self.view.borrow());
+        let mut terms = view.epochs.terms().to_vec();
+        let activation = self.clock.now() + begins_in;
+        terms.last_mut().unwrap().closes = Some(activation + GRACE);
+        terms.push(Term { committee: Arc::clone(&self.committee), activation, closes: None });
+        let head = Some(Head { number: 1, timestamp: self.clock.now() });
+        self.view.send_replace(Arc::new(View { epochs: Epochs::new(terms).unwrap(), head, ..view }));
+    }
+
+    /// Makes what comes next of an epoch that there is already.
+    pub(super) fn back_to(&mut self, epoch: u64) {
+        self.committee = Arc::clone(self.view.borrow().epochs.committee(epoch).unwrap());
+    }
+
+    /// Anchors a log as it is, in its epoch.
+    pub(super) fn anchor(&self, log: &Log) {
+        let Checkpoint { gateway, epoch, size, root, timestamp } = log.checkpoint();
+        let mut view = View::clone(&self.view.borrow());
+        let anchors = view.anchors.entry(gateway).or_default();
+        anchors.retain(|anchor| anchor.epoch != epoch);
+        anchors.push(Anchor { gateway, epoch, size, root, timestamp, block: 1 });
+        self.view.send_replace(Arc::new(view));
+    }
+
+    /// Sets clock and settled block.
+    pub(super) fn wait_until(&self, now: u64) {
+        self.clock.set(now);
+        let mut view = View::clone(&self.view.borrow());
+        view.head = view.head.map(|head| Head { timestamp: now, ..head });
+        self.view.send_replace(Arc::new(view));
     }
 
     /// A network of which one replica alone is enough to work.
@@ -110,9 +155,28 @@ impl Net {
     }
 
     pub(super) async fn open_with(&self, settings: Settings, region: u16, folder: &Path) -> Arc<Replica> {
-        let (committee, clock) = (Arc::clone(&self.committee), self.clock.clone());
+        let (view, clock) = (self.view.subscribe(), self.clock.clone());
         let key = seat_key(region);
-        Replica::open_with(settings, folder, committee, key, Channels::new(), clock).await.unwrap()
+        Replica::open_with(settings, folder, view, key, Channels::new(), clock).await.unwrap()
+    }
+
+    /// The rows of a blob that a region's seat holds.
+    pub(super) fn interval(&self, region: u16, blob: &Blob) -> Interval {
+        interval(&self.committee, self.seat(region), &blob.id(), blob.shape())
+    }
+
+    /// Where somebody may serve, and the endpoint.
+    pub(super) async fn listener(&self) -> (TcpListener, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        (listener, endpoint)
+    }
+
+    /// Another place for [`Net::serve`], and its endpoint.
+    pub(super) async fn place(&mut self) -> (u16, String) {
+        let (listener, endpoint) = self.listener().await;
+        self.listeners.push(Some(listener));
+        (u16::try_from(self.listeners.len()).unwrap(), endpoint)
     }
 
     /// Lets others reach a replica.
@@ -147,7 +211,7 @@ impl Net {
 
     /// All messages of a good upload.
     pub(super) fn upload(&self, region: u16, blob: &Blob) -> Vec<DispersePart> {
-        let interval = interval(&self.committee, self.seat(region), &blob.id(), blob.shape());
+        let interval = self.interval(region, blob);
         let mut parts = vec![
             DispersePart::Start(self.start(region, blob.header)),
             DispersePart::Rlc(blob.rlc.to_bytes().into()),

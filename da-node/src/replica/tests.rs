@@ -1,6 +1,8 @@
 mod cosign;
+mod epochs;
 mod ingest;
 mod peers;
+mod seats;
 mod serve;
 
 use meridian_proto::error::{ApiError, Reason};

@@ -1,9 +1,10 @@
 //! Drops rows that no cosigned entry names in time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use meridian_proofs::Address;
 use meridian_proofs::ids::BlobId;
 
 use super::Replica;
@@ -82,8 +83,16 @@ impl Replica {
         }
         let mut batch = Batch::new();
         self.rows.delete(&mut batch, id, &record);
-        for gateway in self.committee.gateways() {
-            self.rows.delete_owed(&mut batch, &gateway.address, id);
+        let gateways: BTreeSet<Address> = self
+            .view()
+            .epochs
+            .terms()
+            .iter()
+            .flat_map(|term| term.committee.gateways())
+            .map(|g| g.address)
+            .collect();
+        for gateway in gateways {
+            self.rows.delete_owed(&mut batch, &gateway, id);
         }
         self.db.commit(batch, Durability::Synced)?;
         self.accounts.deleted(id, record.row_bytes());

@@ -15,6 +15,7 @@ const ENTRIES: &str = "log_entries";
 const NODES: &str = "log_nodes";
 const RANGES: &str = "log_ranges";
 const CHECKPOINTS: &str = "log_checkpoints";
+const ANCHORED: &str = "log_anchored";
 
 /// Logs in a database, one for each gateway address.
 ///
@@ -27,7 +28,7 @@ pub struct LogStore {
 
 impl LogStore {
     /// Columns that the database has to be opened with.
-    pub const COLUMNS: [&'static str; 4] = [ENTRIES, NODES, RANGES, CHECKPOINTS];
+    pub const COLUMNS: [&'static str; 5] = [ENTRIES, NODES, RANGES, CHECKPOINTS, ANCHORED];
 
     /// The logs of a database that was opened with [`LogStore::COLUMNS`].
     #[must_use]
@@ -55,6 +56,58 @@ impl LogStore {
             }
         }
         batch.put(RANGES, log.to_vec(), codec::encode_range(range));
+    }
+
+    /// Like [`LogStore::append`], with items: of an entry that is nowhere kept any more there is only the leaf.
+    pub fn append_items(
+        &self,
+        batch: &mut Batch,
+        log: &Address,
+        range: &mut CompactRange,
+        items: &[LogItem],
+    ) {
+        for item in items {
+            let leaf = match item {
+                LogItem::Entry(entry) => {
+                    batch.put(ENTRIES, entry_key(log, range.size()), entry.encode().to_vec());
+                    entry.leaf()
+                }
+                LogItem::Leaf(leaf) => *leaf,
+            };
+            for node in range.append(leaf) {
+                batch.put(NODES, node_key(log, node.level, node.index), node.hash.to_vec());
+            }
+        }
+        batch.put(RANGES, log.to_vec(), codec::encode_range(range));
+    }
+
+    /// Keeps an entry whose leaf is in the log already. The caller has compared the two.
+    pub fn put_entry(&self, batch: &mut Batch, log: &Address, index: u64, entry: &LogEntry) {
+        batch.put(ENTRIES, entry_key(log, index), entry.encode().to_vec());
+    }
+
+    /// Notes that the log was compared with an anchored root of this size: it is served up to there although nothing
+    /// of it was cosigned here.
+    pub fn set_anchored(&self, batch: &mut Batch, log: &Address, size: u64) {
+        batch.put(ANCHORED, log.to_vec(), size.to_be_bytes().to_vec());
+    }
+
+    /// The size up to which a log is served: that of its latest checkpoint, or an anchored one above it. Nothing for
+    /// an unknown log.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn served_size(&self, log: &Address) -> Result<Option<u64>, StoreError> {
+        let cosigned = self.checkpoint(log)?.map(|latest| latest.signed.checkpoint.size);
+        let anchored = match self.db.get(ANCHORED, log.as_slice())? {
+            Some(bytes) => {
+                let size =
+                    <[u8; 8]>::try_from(&bytes[..]).map_err(|_| self.db.damage(ANCHORED, log.as_slice()))?;
+                Some(u64::from_be_bytes(size))
+            }
+            None => None,
+        };
+        Ok(cosigned.max(anchored))
     }
 
     /// Makes a checkpoint the latest of its log.

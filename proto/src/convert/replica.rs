@@ -14,7 +14,7 @@ use super::types::signature;
 use super::{WireError, address, at_most, bytes, chunk, format_version, hashes, required, text};
 use crate::error::Reason;
 use crate::wire::{cosign_response, disperse_request, disperse_response};
-use crate::{FORMAT_VERSION, MAX_ENTRIES, MAX_ROW_PROOF, MAX_ROWS, wire};
+use crate::{FORMAT_VERSION, MAX_ENTRIES, MAX_OPEN_EPOCHS, MAX_ROW_PROOF, MAX_ROWS, wire};
 
 /// What is about to be uploaded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,11 +84,11 @@ pub enum CosignAnswer {
 pub struct ReplicaStatus {
     /// Address of the replica's key.
     pub address: Address,
-    /// Its region.
+    /// Region of its latest seat.
     pub region: RegionId,
-    /// Number of its seat.
+    /// Number of that seat.
     pub seat: u16,
-    /// Epoch of its committee.
+    /// The current epoch.
     pub epoch: u64,
     /// Blobs of which it holds its rows.
     pub blobs: u64,
@@ -100,6 +100,12 @@ pub struct ReplicaStatus {
     pub logs: u64,
     /// Version of the program.
     pub version: String,
+    /// Epochs that are open now and in which it has a seat, ascending.
+    pub seated_epochs: Vec<u64>,
+    /// Logs that it has not filled yet up to the anchor that its seat starts from.
+    pub logs_behind: u64,
+    /// Entries of seats that passed to it whose rows it does not hold yet.
+    pub takeover_left: u64,
 }
 
 impl TryFrom<wire::DisperseStart> for DisperseStart {
@@ -254,6 +260,7 @@ impl TryFrom<wire::ReplicaStatus> for ReplicaStatus {
     type Error = WireError;
 
     fn try_from(status: wire::ReplicaStatus) -> Result<Self, WireError> {
+        at_most("ReplicaStatus.seated_epochs", status.seated_epochs.len(), MAX_OPEN_EPOCHS)?;
         Ok(Self {
             address: address("ReplicaStatus.address", &status.address)?,
             region: RegionId(small("ReplicaStatus.region", status.region)?),
@@ -264,6 +271,9 @@ impl TryFrom<wire::ReplicaStatus> for ReplicaStatus {
             max_bytes: status.max_bytes,
             logs: status.logs,
             version: text("ReplicaStatus.version", status.version)?,
+            seated_epochs: status.seated_epochs,
+            logs_behind: status.logs_behind,
+            takeover_left: status.takeover_left,
         })
     }
 }
@@ -280,6 +290,9 @@ impl From<ReplicaStatus> for wire::ReplicaStatus {
             max_bytes: status.max_bytes,
             logs: status.logs,
             version: status.version,
+            seated_epochs: status.seated_epochs,
+            logs_behind: status.logs_behind,
+            takeover_left: status.takeover_left,
         }
     }
 }

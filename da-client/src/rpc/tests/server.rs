@@ -303,6 +303,9 @@ impl Replica for Service {
             max_bytes: 0,
             logs: 0,
             version: "test".to_owned(),
+            seated_epochs: vec![1],
+            logs_behind: 0,
+            takeover_left: 0,
         };
         Ok(Response::new(status.into()))
     }

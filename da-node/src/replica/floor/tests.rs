@@ -2,13 +2,14 @@
 
 use meridian_proofs::B256;
 use meridian_proofs::checkpoint::CosignedCheckpoint;
-use meridian_proofs::committee::{Committee, CommitteeParts, Region, RegionId, Seat};
+use meridian_proofs::committee::{Committee, CommitteeParts, GatewayMember, Region, RegionId, Seat};
 use meridian_proofs::ids::{Namespace, PayloadHash};
 use meridian_proofs::log::{CompactRange, LogEntry};
 use meridian_proofs::signature::SecretKey;
 use meridian_proto::convert::{CosignAnswer, CosignRequest};
 use meridian_proto::wire::log_server::LogServer;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_stream::wrappers::TcpListenerStream;
 
 use super::*;
@@ -79,7 +80,7 @@ fn sign(committee: &Committee, entries: &[LogEntry]) -> SignedCheckpoint {
 }
 
 async fn cosign(replica: &Arc<Replica>, entries: &[LogEntry]) -> Result<CosignAnswer, ApiError> {
-    let signed = sign(&replica.committee, entries);
+    let signed = sign(&replica.standing(1).unwrap().committee, entries);
     replica.cosign(CosignRequest { signed, start: 0, entries: entries.to_vec() }).await
 }
 
@@ -109,7 +110,7 @@ async fn a_replica_far_behind_cosigns_step_by_step_what_leads_to_the_floor() {
     let open = Replica::open_with(
         Settings::default(),
         &path,
-        committee.clone(),
+        watch::Sender::new(Arc::new(View::fixed(committee.clone()))).subscribe(),
         key(2),
         meridian_client::rpc::Channels::new(),
         clock,

@@ -38,7 +38,7 @@ async fn an_upload_is_on_disk_when_it_is_answered_and_held_from_then_on() {
         let replica = net.open(region, folder.path()).await;
         assert_eq!(replica.accounts.totals(), (1, bytes));
         assert_eq!(send(&replica, parts[..1].to_vec()).await.unwrap(), DisperseOutcome::Held);
-        let interval = replica.interval(&blob.id(), blob.shape());
+        let interval = net.interval(region, &blob);
         pieces += interval.ranges().len();
         for range in interval.ranges() {
             let (start, count) = (range.start(), range.count());

@@ -41,7 +41,7 @@ async fn every_row_is_answered_held_or_not() {
     let replica = net.open(2, folder.path()).await;
     send(&replica, net.upload(2, &blob)).await.unwrap();
     let total = u32::try_from(blob.shape().total_rows()).unwrap();
-    let interval = replica.interval(&blob.id(), blob.shape());
+    let interval = net.interval(2, &blob);
     let held = interval.ranges()[0];
     for (start, count) in [(held.start(), 1), (held.start() + 3, held.count() - 3), (held.end() - 1, 1)] {
         get(&replica, &blob, start, count, true).await.unwrap();
@@ -131,7 +131,7 @@ async fn lost_rows_are_never_made_up_and_others_stand_in_for_them() {
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let replica = net.open(1, folders[0].path()).await;
     send(&replica, net.upload(1, &blob)).await.unwrap();
-    let held = replica.interval(&blob.id(), blob.shape()).ranges()[0];
+    let held = net.interval(1, &blob).ranges()[0];
     for with in [None, Some(7)] {
         spoil(&replica, &blob, with);
         let request = GetSamples { blob_id: blob.id(), indices: vec![RowIndex(held.start())] };

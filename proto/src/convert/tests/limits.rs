@@ -12,7 +12,9 @@ use super::super::*;
 use super::samples;
 use crate::error::Class;
 use crate::wire::{cosign_response, disperse_request, get_rows_response, lookup_request, put_request};
-use crate::{MAX_CANDIDATES, MAX_ENTRIES, MAX_LOG_PROOF, MAX_ROW_PROOF, MAX_ROWS, MAX_SAMPLES, wire};
+use crate::{
+    MAX_CANDIDATES, MAX_ENTRIES, MAX_LOG_PROOF, MAX_OPEN_EPOCHS, MAX_ROW_PROOF, MAX_ROWS, MAX_SAMPLES, wire,
+};
 
 fn any<T>(strategy: impl Strategy<Value = T>) -> T {
     strategy.new_tree(&mut TestRunner::deterministic()).unwrap().current()
@@ -298,4 +300,15 @@ fn texts() {
     let mut health = any(samples::seat_health());
     health.last_error = "ß".repeat(400);
     assert_eq!(wire::SeatHealth::from(health).last_error, "ß".repeat(256));
+}
+
+#[test]
+fn open_epochs() {
+    for (epochs, fits) in [(MAX_OPEN_EPOCHS - 1, true), (MAX_OPEN_EPOCHS, true), (MAX_OPEN_EPOCHS + 1, false)]
+    {
+        let status = any(samples::replica_status()).into();
+        let status = wire::ReplicaStatus { seated_epochs: vec![1; epochs], ..status };
+        let expected = (!fits).then_some(("ReplicaStatus.seated_epochs", Reason::TooManyItems));
+        assert_eq!(refusal::<_, ReplicaStatus>(status), expected);
+    }
 }

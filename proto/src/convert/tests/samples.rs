@@ -331,8 +331,15 @@ pub(super) fn candidate() -> impl Strategy<Value = Candidate> {
 }
 
 pub(super) fn replica_status() -> impl Strategy<Value = ReplicaStatus> {
-    (address(), any::<[u16; 2]>(), any::<[u64; 5]>(), text()).prop_map(
-        |(address, [region, seat], [epoch, blobs, row_bytes, max_bytes, logs], version)| ReplicaStatus {
+    let epochs = prop::collection::vec(any::<u64>(), 0..=crate::MAX_OPEN_EPOCHS);
+    (address(), any::<[u16; 2]>(), any::<[u64; 7]>(), text(), epochs).prop_map(
+        |(
+            address,
+            [region, seat],
+            [epoch, blobs, row_bytes, max_bytes, logs, logs_behind, takeover_left],
+            version,
+            seated_epochs,
+        )| ReplicaStatus {
             address,
             region: RegionId(region),
             seat,
@@ -342,6 +349,9 @@ pub(super) fn replica_status() -> impl Strategy<Value = ReplicaStatus> {
             max_bytes,
             logs,
             version,
+            seated_epochs,
+            logs_behind,
+            takeover_left,
         },
     )
 }

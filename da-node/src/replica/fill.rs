@@ -1,0 +1,222 @@
+//! Fills the log of a new seat up to an anchor, from whoever has it: what lies before a seat's first epoch was never
+//! put before this replica, and it has to go on from there.
+//!
+//! Each block of leaves is proved to be under the anchored root before it is kept, so a lie costs one block, and what
+//! is on disk is always a prefix of the anchored log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt};
+use meridian_client::chain::view::{Anchor, View};
+use meridian_proofs::B256;
+use meridian_proofs::log::{CompactRange, verify_inclusion};
+use meridian_proto::MAX_ENTRIES;
+use meridian_proto::convert::LogItem;
+use meridian_proto::error::{ApiError, Reason};
+use tokio::sync::watch;
+
+use super::Replica;
+use super::epochs::has_seat;
+use super::record::wide;
+use crate::cpu;
+use crate::metrics;
+use crate::store::{Batch, Durability};
+
+#[cfg(test)]
+mod tests;
+
+/// Logs that are filled at a time.
+const LOGS: usize = 4;
+/// Longest wait for one answer.
+const CALL: Duration = Duration::from_secs(10);
+/// Time between two looks at the clock and the view.
+pub(super) const TICK: Duration = Duration::from_secs(1);
+/// Longest time between two tries.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+impl Replica {
+    /// Goes on with what a changed view asks for: gateways to ask about, logs to fill.
+    pub(super) async fn follow_logs(self: Arc<Self>) {
+        let mut view = self.view.clone();
+        let mut wait = TICK;
+        loop {
+            let seen = Arc::clone(&view.borrow_and_update());
+            self.watch_gateways(&seen);
+            wait = if self.fill_logs(&seen).await { TICK } else { wait.saturating_mul(2).min(LONGEST_WAIT) };
+            changed(&mut view, wait).await;
+        }
+    }
+
+    /// Fills every log that is behind what it has to start from. Says whether none is left.
+    async fn fill_logs(self: &Arc<Self>, view: &Arc<View>) -> bool {
+        let targets = view.anchors.values().filter_map(|anchors| self.start_of(view, anchors));
+        let fills = targets.map(|target| async move {
+            let filled = self.fill(view, &target).await;
+            filled.inspect_err(|error| {
+                tracing::warn!(log = %target.gateway, size = target.size, %error, "a log cannot be filled yet");
+            })
+        });
+        let fills: Vec<_> = fills.collect();
+        let outcomes: Vec<Result<(), ApiError>> = stream::iter(fills).buffer_unordered(LOGS).collect().await;
+        outcomes.iter().all(Result::is_ok)
+    }
+
+    /// Where this replica starts in a log: the last anchor of an epoch in which it had no seat, where it has one later.
+    fn start_of(&self, view: &View, anchors: &[Anchor]) -> Option<Anchor> {
+        let (now, own) = (self.clock.now(), self.address());
+        let mut live =
+            view.epochs.terms().iter().filter(|term| term.closes.is_none_or(|closes| now < closes));
+        let last = live.rfind(|term| term.committee.seat(&own).is_some())?.committee.epoch();
+        let foreign = |anchor: &&Anchor| anchor.epoch < last && !has_seat(&view.epochs, anchor.epoch, &own);
+        anchors.iter().rev().find(foreign).copied()
+    }
+
+    async fn fill(self: &Arc<Self>, view: &View, target: &Anchor) -> Result<(), ApiError> {
+        let (logs, log) = (self.logs.clone(), target.gateway);
+        let served = cpu::blocking(move || logs.served_size(&log)).await?;
+        if served >= Some(target.size) {
+            return Ok(());
+        }
+        let mut endpoints = self.log_endpoints(view, &log);
+        let others = endpoints.len().max(1);
+        // New seats do not all begin with the same replica.
+        endpoints.rotate_left(usize::from(self.address().as_slice()[19]) % others);
+        let mut outcome = Err(ApiError::new(Reason::Unreachable, "nobody to ask for the log"));
+        for endpoint in &endpoints {
+            outcome = self.fill_from(endpoint, target).await;
+            match &outcome {
+                Ok(()) => break,
+                Err(error) if error.reason == Reason::AnswerInvalid => {
+                    tracing::warn!(endpoint, %log, %error, "wrong answer about an anchored log");
+                }
+                Err(error) => tracing::debug!(endpoint, %log, %error, "no answer about an anchored log"),
+            }
+        }
+        outcome
+    }
+
+    /// Goes on from where the log stands, with one other member.
+    async fn fill_from(self: &Arc<Self>, endpoint: &str, target: &Anchor) -> Result<(), ApiError> {
+        let calls = self.channels.log(endpoint)?.within(CALL);
+        let (log, target) = (target.gateway, *target);
+        loop {
+            let logs = self.logs.clone();
+            let start = cpu::blocking(move || logs.range(&log)).await?.size();
+            if start >= target.size {
+                return self.end_fill(target).await;
+            }
+            let count = block(start, target.size);
+            let items = calls.entries(log, start, count).await?;
+            let path = calls.inclusion(log, start, target.size).await?.path;
+            if wide(items.len()) != count {
+                return Err(ApiError::new(Reason::AnswerInvalid, "items of the log are missing"));
+            }
+            let lock = Arc::clone(&self.watched(log).cosigning).lock_owned().await;
+            let replica = Arc::clone(self);
+            let kept = cpu::blocking(move || {
+                let _lock = lock;
+                replica.keep_block(&target, start, &items, &path)
+            });
+            kept.await?;
+        }
+    }
+
+    /// Keeps a block of items if it is under the anchored root. The caller has the log's lock.
+    fn keep_block(
+        &self,
+        target: &Anchor,
+        start: u64,
+        items: &[LogItem],
+        path: &[B256],
+    ) -> Result<(), ApiError> {
+        let leaves: Vec<B256> = items.iter().map(leaf).collect();
+        if !proves(&leaves, start, target.size, path, &target.root) {
+            return Err(ApiError::new(Reason::AnswerInvalid, "items of the log are not those of its anchor"));
+        }
+        let mut range = self.logs.range(&target.gateway)?;
+        if range.size() == start {
+            let mut batch = Batch::new();
+            self.logs.append_items(&mut batch, &target.gateway, &mut range, items);
+            self.db.commit(batch, Durability::Relaxed)?;
+            metrics::get().filled_entries.add(wide(items.len()), &[]);
+        }
+        Ok(())
+    }
+
+    async fn end_fill(self: &Arc<Self>, target: Anchor) -> Result<(), ApiError> {
+        let lock = Arc::clone(&self.watched(target.gateway).cosigning).lock_owned().await;
+        let replica = Arc::clone(self);
+        cpu::blocking(move || {
+            let _lock = lock;
+            let (log, logs) = (&target.gateway, &replica.logs);
+            // Also where all of it was here before.
+            if logs.root_at(log, target.size)? != target.root {
+                let text = "what was cosigned here of the log does not lead to its anchor";
+                return Err(ApiError::new(Reason::LogFork, text));
+            }
+            let mut batch = Batch::new();
+            logs.set_anchored(&mut batch, log, target.size);
+            replica.db.commit(batch, Durability::Synced)?;
+            tracing::info!(%log, size = target.size, epoch = target.epoch, "log filled up to its anchor");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Logs that are still behind what this replica has to start from.
+    pub(super) fn logs_behind(&self) -> Result<u64, ApiError> {
+        let view = self.view();
+        let mut behind = 0;
+        for target in view.anchors.values().filter_map(|anchors| self.start_of(&view, anchors)) {
+            behind += u64::from(self.logs.served_size(&target.gateway)? < Some(target.size));
+        }
+        Ok(behind)
+    }
+}
+
+/// Waits for another view, at most for a time.
+pub(super) async fn changed(view: &mut watch::Receiver<Arc<View>>, at_most: Duration) {
+    let change = async {
+        if view.changed().await.is_err() {
+            // Nobody will change it any more: time still goes on.
+            std::future::pending::<()>().await;
+        }
+    };
+    // Whether it changed or the time is over: the caller looks at both.
+    let _ = tokio::time::timeout(at_most, change).await;
+}
+
+fn leaf(item: &LogItem) -> B256 {
+    match item {
+        LogItem::Entry(entry) => entry.leaf(),
+        LogItem::Leaf(leaf) => *leaf,
+    }
+}
+
+/// How many leaves from `start` on are one subtree of a log of `size`, at most those of one answer.
+fn block(start: u64, size: u64) -> u64 {
+    let most = wide(MAX_ENTRIES);
+    let aligned = if start == 0 { most } else { most.min(1 << start.trailing_zeros()) };
+    aligned.min(size - start)
+}
+
+/// Whether leaves that are one subtree of a log are under its root, by the path of the first: within the subtree its
+/// siblings are the roots of the second leaf, the next two, the next four and so on.
+fn proves(leaves: &[B256], start: u64, size: u64, path: &[B256], root: &B256) -> bool {
+    let Some(first) = leaves.first() else { return false };
+    if verify_inclusion(*first, start, size, path, root).is_err() {
+        return false;
+    }
+    let (mut from, mut siblings) = (1, path.iter());
+    while from < leaves.len() {
+        let to = leaves.len().min(2 * from);
+        let mut sibling = CompactRange::empty();
+        leaves[from..to].iter().for_each(|leaf| drop(sibling.append(*leaf)));
+        if siblings.next() != Some(&sibling.root()) {
+            return false;
+        }
+        from = to.max(2 * from);
+    }
+    true
+}
