@@ -8,7 +8,7 @@ use meridian_proofs::Address;
 use meridian_proofs::B256;
 use meridian_proofs::certificate::{Certificate, Verified};
 use meridian_proofs::checkpoint::CosignedCheckpoint;
-use meridian_proofs::committee::Committee;
+use meridian_proofs::committee::{Committee, Seat};
 use meridian_proofs::header::BlobHeader;
 use meridian_proofs::ids::{BlobId, Namespace};
 use meridian_proto::convert::EntryRef;
@@ -53,7 +53,11 @@ impl Reader {
             match answer {
                 Ok(certificate) => match accept(certificate, id, namespace, self.committee()) {
                     Some(fetched) => best = Some(fuller(best, fetched, self.committee())),
-                    None => tracing::warn!(gateway, "gateway gave a bad certificate"),
+                    None => tracing::warn!(
+                        gateway,
+                        epoch = self.committee().epoch(),
+                        "gateway gave a certificate that is bad or of another epoch"
+                    ),
                 },
                 Err(error) => tracing::info!(gateway, %error, "gateway gave no certificate"),
             }
@@ -125,17 +129,13 @@ impl Reader {
     ) -> Option<Certificate> {
         let size = checkpoint.signed.checkpoint.size;
         for seat in self.committee().seats() {
-            let call = async {
-                let log = self.channels().log(&seat.endpoint)?.within(DEADLINE);
-                log.inclusion(reference.gateway, reference.index, size).await
-            };
-            let answer: Result<_, ApiError> = call.await;
-            let Ok(proof) = answer else { continue };
+            let answer = self.inclusion_from(seat, reference.gateway, reference.index, size).await;
+            let Ok(inclusion) = answer else { continue };
             let certificate = Certificate {
                 header,
                 entry: reference.entry,
                 index: reference.index,
-                inclusion: proof.path,
+                inclusion,
                 checkpoint: checkpoint.clone(),
             };
             if certificate.verify(self.committee()).is_ok() {
@@ -143,6 +143,20 @@ impl Reader {
             }
         }
         None
+    }
+}
+
+impl Reader {
+    /// The inclusion proof of an entry that a replica gives, unchecked.
+    pub(crate) async fn inclusion_from(
+        &self,
+        seat: &Seat,
+        log: Address,
+        index: u64,
+        size: u64,
+    ) -> Result<Vec<B256>, ApiError> {
+        let log_of = self.channels().log(&seat.endpoint)?.within(DEADLINE);
+        Ok(log_of.inclusion(log, index, size).await?.path)
     }
 }
 

@@ -9,4 +9,4 @@ pub mod source;
 pub mod view;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

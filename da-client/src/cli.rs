@@ -2,6 +2,7 @@
 
 pub mod args;
 mod cert;
+mod committee;
 pub mod docs;
 pub mod exit;
 mod get;
@@ -98,6 +99,7 @@ async fn execute(command: Command, session: &Session) -> Result<Printed, Problem
         Command::Sample(args) => sample::run(args, session).await,
         Command::Regions => nodes::regions(session).await,
         Command::Status => nodes::status(session).await,
+        Command::Committee => committee::run(session).await,
         Command::Log(LogCommand::List(args)) => log::list(args, session).await,
         Command::Log(LogCommand::Entries(args)) => log::entries(args, session).await,
         Command::Log(LogCommand::Verify(args)) => log::verify(args, session).await,
@@ -120,6 +122,7 @@ impl Command {
             Self::Sample(_) => "sample",
             Self::Regions => "regions",
             Self::Status => "status",
+            Self::Committee => "committee",
             Self::Log(LogCommand::List(_)) => "log list",
             Self::Log(LogCommand::Entries(_)) => "log entries",
             Self::Log(LogCommand::Verify(_)) => "log verify",

@@ -4,6 +4,7 @@
 //! the seat that gave them, counted as erasures, and never retried with that seat.
 
 mod context;
+mod epochs;
 mod gather;
 mod payload;
 mod race;
@@ -21,6 +22,7 @@ use crate::nearest::Nearest;
 use crate::rpc::Channels;
 
 pub use context::Found;
+pub use epochs::Readers;
 pub use gather::Gathered;
 pub use payload::Fetched;
 pub use sample::{Draw, Sampled};

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use meridian_proofs::Address;
-use meridian_proofs::certificate::{Certificate, CertificateError};
+use meridian_proofs::certificate::{Certificate, CertificateError, Verified};
+use meridian_proofs::committee::epochs::Epochs;
 use meridian_proofs::committee::{Committee, RegionId};
 use meridian_proofs::encode;
 use meridian_proofs::hash::Blake3;
@@ -16,8 +17,10 @@ use meridian_proofs::{B256, keccak256};
 use meridian_proto::convert::PutStart;
 use meridian_proto::error::{ApiError, Class};
 use thiserror::Error;
+use tokio::sync::watch;
 
 use crate::Progress;
+use crate::chain::view::View;
 use crate::rpc::Channels;
 
 /// By how many seconds the expiry may fall short of now plus retention: an earlier certificate is as good.
@@ -105,8 +108,8 @@ pub enum CertificateFault {
     /// Its entry carries another payload hash, or one that was not asked for, or none that was.
     #[error("its payload hash is {0}")]
     OtherPayloadHash(PayloadHash),
-    /// Its entry is of another epoch than the committee.
-    #[error("its epoch is {0}")]
+    /// Its entry is of another epoch than the committee, or of one that is not open.
+    #[error("its epoch is {0}, which is not open")]
     OtherEpoch(u64),
     /// It expires before what was asked for.
     #[error("it expires at {expiry}, {wanted} was asked for")]
@@ -152,7 +155,7 @@ pub enum PutError {
 /// Puts payloads through any of several gateways.
 #[derive(Clone)]
 pub struct Submitter {
-    committee: Arc<Committee>,
+    view: watch::Receiver<Arc<View>>,
     channels: Channels,
     gateways: Vec<String>,
 }
@@ -175,10 +178,10 @@ pub struct Expectation {
 }
 
 impl Submitter {
-    /// Tries the gateways in their order.
+    /// Tries the gateways in their order, and takes certificates of the epochs that are open then.
     #[must_use]
-    pub fn new(committee: Arc<Committee>, channels: Channels, gateways: Vec<String>) -> Self {
-        Self { committee, channels, gateways }
+    pub fn new(view: watch::Receiver<Arc<View>>, channels: Channels, gateways: Vec<String>) -> Self {
+        Self { view, channels, gateways }
     }
 
     /// Puts a payload and checks the certificate.
@@ -236,7 +239,8 @@ impl Submitter {
                         retention: options.retention,
                         now,
                     };
-                    match expectation.check(&certificate, &self.committee) {
+                    let view = Arc::clone(&self.view.borrow());
+                    match expectation.check_open(&certificate, &view.epochs) {
                         Ok(verified) => {
                             progress.finish();
                             return Ok(Receipt {
@@ -311,6 +315,27 @@ impl Failure {
 }
 
 impl Expectation {
+    /// Checks a certificate in full, with the committee of its own epoch, which must be open.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn check_open(
+        &self,
+        certificate: &Certificate,
+        epochs: &Epochs,
+    ) -> Result<Verified, CertificateFault> {
+        let epoch = certificate.entry.epoch;
+        let now = unix_now().max(self.now);
+        // A gateway whose clock is ahead is in the next epoch before us.
+        let open = [now, now.saturating_add(CLOCK_SLACK)];
+        match epochs.term(epoch) {
+            Some(term) if open.iter().any(|now| term.is_open(*now)) => {
+                self.check(certificate, &term.committee)
+            }
+            _ => Err(CertificateFault::OtherEpoch(epoch)),
+        }
+    }
+
     /// Checks a certificate in full, protocol section 5.5.
     ///
     /// # Errors
@@ -319,7 +344,7 @@ impl Expectation {
         &self,
         certificate: &Certificate,
         committee: &Committee,
-    ) -> Result<meridian_proofs::certificate::Verified, CertificateFault> {
+    ) -> Result<Verified, CertificateFault> {
         let entry = &certificate.entry;
         let id = certificate.header.id();
         if id != self.id || entry.blob_id != self.id {
@@ -373,4 +398,65 @@ async fn joined<E: std::fmt::Display>(
 
 fn describe(attempts: &[Attempt]) -> String {
     attempts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use meridian_proofs::Address;
+    use meridian_proofs::checkpoint::{Checkpoint, CosignedCheckpoint, SignedCheckpoint};
+    use meridian_proofs::committee::epochs::Term;
+    use meridian_proofs::log::LogEntry;
+    use meridian_proofs::signature::SecretKey;
+
+    use super::*;
+    use crate::chain::testing::committee;
+
+    /// A certificate of an epoch, of another blob than the expected one.
+    fn certificate(epoch: u64) -> Certificate {
+        let header = encode::encode::<Blake3>(b"a", B256::ZERO).unwrap().header().to_owned();
+        let entry = LogEntry {
+            blob_id: header.id(),
+            namespace: Namespace::from([0; 32]),
+            payload_hash: PayloadHash::UNBOUND,
+            length: 1,
+            epoch,
+            time: 1,
+            expiry: 2,
+        };
+        let checkpoint =
+            Checkpoint { gateway: Address::ZERO, epoch, size: 1, root: entry.leaf(), timestamp: 1 };
+        let key = SecretKey::from_bytes([1; 32]).unwrap();
+        let signed = SignedCheckpoint::sign(checkpoint, &committee(1).domain(), &key);
+        let checkpoint = CosignedCheckpoint { signed, cosignatures: Vec::new() };
+        Certificate { header, entry, index: 0, inclusion: Vec::new(), checkpoint }
+    }
+
+    #[test]
+    fn a_certificate_is_judged_by_its_own_epoch_which_must_be_open() {
+        let now = unix_now();
+        let expectation = Expectation {
+            id: BlobId::from([0; 32]),
+            length: 1,
+            payload_hash: PayloadHash::UNBOUND,
+            namespace: Namespace::from([0; 32]),
+            retention: 60,
+            now,
+        };
+        let term =
+            |epoch, activation, closes| Term { committee: Arc::new(committee(epoch)), activation, closes };
+        let epochs = Epochs::new(vec![
+            term(1, 1, Some(now)),
+            term(2, 2, Some(now + 1000)),
+            term(3, now + CLOCK_SLACK, Some(now + 9999)),
+            term(4, now + 2000, None),
+        ]);
+        let epochs = epochs.unwrap();
+        let closed = |epoch| Err(CertificateFault::OtherEpoch(epoch));
+        let judged = Err(CertificateFault::OtherBlob(certificate(1).header.id()));
+        for (epoch, verdict) in
+            [(0, closed(0)), (1, closed(1)), (2, judged.clone()), (3, judged), (4, closed(4)), (5, closed(5))]
+        {
+            assert_eq!(expectation.check_open(&certificate(epoch), &epochs), verdict, "epoch {epoch}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use meridian_client::chain::source::{CommitteeSource, FixedSource};
 use meridian_client::fetch::Reader;
 use meridian_client::rpc::Channels;
 use meridian_client::submit::Submitter;
@@ -108,7 +109,11 @@ impl Devnet {
     /// A client that puts through all gateways.
     #[must_use]
     pub fn submitter(&self) -> Submitter {
-        Submitter::new(Arc::clone(&self.committee), self.channels.clone(), self.gateways())
+        Submitter::new(
+            FixedSource::new(Arc::clone(&self.committee)).view(),
+            self.channels.clone(),
+            self.gateways(),
+        )
     }
 
     /// A client that reads, with nothing measured yet.

@@ -302,7 +302,7 @@ impl Network {
     /// A client that puts through these gateways.
     #[must_use]
     pub fn submitter_to(&self, gateways: Vec<String>) -> Submitter {
-        Submitter::new(Arc::clone(&self.committee), self.channels.clone(), gateways)
+        Submitter::new(self.view.subscribe(), self.channels.clone(), gateways)
     }
 
     /// A client that reads, with nothing measured yet.

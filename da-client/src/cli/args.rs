@@ -8,6 +8,7 @@ use meridian_proofs::Address;
 use meridian_proofs::ids::{BlobId, Namespace, PayloadHash};
 
 use super::exit::Exit;
+use crate::chain::settled::Settled;
 
 /// Default retention in seconds: 14 days.
 pub const DEFAULT_RETENTION: u64 = 14 * 24 * 3600;
@@ -43,6 +44,35 @@ pub struct Global {
     /// Committee file. Without it the committee of the first gateway in reach is pinned in the user's config folder
     #[arg(long, global = true, env = "MERIDIAN_COMMITTEE", value_name = "FILE", hide_env_values = true)]
     pub committee: Option<PathBuf>,
+    /// JSON-RPC endpoints of the chain, separated by commas: the committees come from its contract then
+    #[arg(
+        long,
+        global = true,
+        env = "MERIDIAN_CHAIN",
+        value_delimiter = ',',
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub chain: Vec<String>,
+    /// The contract on the chain
+    #[arg(long, global = true, env = "MERIDIAN_CONTRACT", value_name = "ADDRESS", hide_env_values = true)]
+    pub contract: Option<Address>,
+    /// Chain id that every endpoint must have [default: that of the first endpoint that answers]
+    #[arg(long, global = true, env = "MERIDIAN_CHAIN_ID", value_name = "ID", hide_env_values = true)]
+    pub chain_id: Option<u64>,
+    /// Block of the contract's deployment [default: looked for]
+    #[arg(long, global = true, env = "MERIDIAN_FROM_BLOCK", value_name = "NUMBER", hide_env_values = true)]
+    pub from_block: Option<u64>,
+    /// Which block of the chain counts: finalized, or a number of confirmations
+    #[arg(
+        long,
+        global = true,
+        env = "MERIDIAN_SETTLED",
+        value_name = "BLOCK",
+        default_value_t = Settled::Finalized,
+        hide_env_values = true
+    )]
+    pub settled: Settled,
     /// Print one JSON object on standard output; its keys are in docs/cli.md
     #[arg(long, global = true)]
     pub json: bool,
@@ -78,6 +108,8 @@ pub enum Command {
     Regions,
     /// Show what gateways and replicas are doing
     Status,
+    /// Show the epochs and their committees
+    Committee,
     /// List, enumerate or verify logs
     #[command(subcommand)]
     Log(LogCommand),
@@ -160,7 +192,7 @@ pub struct OpenArgs {
 pub enum CertCommand {
     /// Show what a certificate says. Checks it too when a committee is at hand, without any network
     Show(CertFile),
-    /// Check a certificate against the committee, without any network
+    /// Check a certificate against the committee, without any network; with --chain also by the contract
     Verify(CertVerifyArgs),
     /// Fetch the fullest certificate of a blob from gateways or, when they are gone, from replicas
     Fetch(CertFetchArgs),
@@ -183,6 +215,9 @@ pub struct CertVerifyArgs {
     /// Check too that it is of this payload, KZG binding included; - for standard input
     #[arg(long, value_name = "FILE|-")]
     pub payload: Option<PathBuf>,
+    /// Check too that it does not expire before this time, in unix seconds
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<u64>,
 }
 
 /// Arguments of `da cert fetch`.

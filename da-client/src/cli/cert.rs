@@ -1,5 +1,6 @@
 //! `da cert`.
 
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use meridian_proofs::encode;
 use meridian_proofs::hash::Blake3;
 use meridian_proofs::ids::PayloadHash;
 use meridian_proofs::{B256, keccak256};
+use meridian_proto::contract::Status;
 
 use super::Printed;
 use super::args::{CertFetchArgs, CertFile, CertVerifyArgs};
@@ -18,7 +20,10 @@ use super::input;
 use super::report::CertReport;
 use super::session::{Session, labels};
 use super::text::{fields, utc};
+use crate::chain::contract::Contract;
+use crate::fetch::{Reader, Readers};
 use crate::files;
+use crate::submit::unix_now;
 
 /// Shows what a certificate says, checked where a committee is at hand.
 pub(crate) fn show(args: &CertFile, session: &Session) -> Result<Printed, Problem> {
@@ -32,24 +37,109 @@ pub(crate) fn show(args: &CertFile, session: &Session) -> Result<Printed, Proble
     Printed::new(&report, text)
 }
 
-/// Checks a certificate, without any network; and that it is of a payload, where one is named.
+/// Checks a certificate, without any network unless a chain is named; and that it is of a payload, where one is.
 pub(crate) async fn verify(args: &CertVerifyArgs, session: &Session) -> Result<Printed, Problem> {
     let file = &args.certificate.file;
     if args.payload.as_deref() == Some(file.as_path()) {
         return Err(Problem::usage("certificate and payload are the same file", "name two different ones"));
     }
     let certificate = input::certificate(file)?;
-    let committee = session.committee_offline()?;
-    let verified = certificate
-        .verify(&committee)
-        .map_err(|error| Problem::certificate(format!("{}: {error}", file.display())))?;
-    if let Some(path) = &args.payload {
+    let invalid = |message: &dyn Display| Problem::certificate(format!("{}: {message}", file.display()));
+    let word = match session.contract().await? {
+        Some(contract) => Some(ask(&certificate, args.until, contract, session).await?),
+        None => None,
+    };
+    let committee = match &word {
+        Some(word) => word.committee.clone(),
+        None => Some(session.committee_offline()?),
+    };
+    let verified = match &committee {
+        Some(committee) => certificate.verify(committee).map_err(|error| error.to_string()),
+        None => Err(format!("epoch {} is not on the chain", certificate.entry.epoch)),
+    };
+    let verified = verified.and_then(|verified| match args.until {
+        Some(until) if certificate.entry.expiry < until => {
+            Err(format!("it expires at {}, before {until}", certificate.entry.expiry))
+        }
+        _ => Ok(verified),
+    });
+    let (verified, problem) = match verified {
+        Ok(verified) => (Some(verified), None),
+        Err(problem) => (None, Some(problem)),
+    };
+    if let Some(path) = args.payload.as_ref().filter(|_| problem.is_none()) {
         check_payload(&certificate, &input::payload(path)?).await?;
     }
-    let mut report = report(&certificate, Some(&(committee, verified)), None);
-    report.payload_verified = args.payload.is_some();
-    let text = text(&report);
-    Printed::new(&report, text)
+    let mut report = report(&certificate, committee.zip(verified).as_ref(), None);
+    report.payload_verified = args.payload.is_some() && problem.is_none();
+    let Some(word) = word else {
+        if let Some(problem) = problem {
+            return Err(invalid(&problem));
+        }
+        let text = text(&report);
+        return Printed::new(&report, text);
+    };
+    report.problem.clone_from(&problem);
+    report.contract_status = Some(word.status.name().to_owned());
+    report.contract_anchored = word.anchored;
+    let printed = Printed::new(&report, text(&report))?;
+    // Of anchored entries the contract knows only that they are in the log.
+    let lasts = certificate.entry.expiry > unix_now();
+    let holds = word.status == Status::Valid || (word.anchored == Some(true) && lasts);
+    Ok(match problem {
+        Some(problem) => printed.but(invalid(&problem)),
+        None if !holds => printed.but(invalid(&format!("the contract says {}", word.status.name()))),
+        None => printed,
+    })
+}
+
+/// What the contract says of a certificate.
+struct Word {
+    /// Of the certificate's epoch.
+    committee: Option<Arc<Committee>>,
+    status: Status,
+    /// Whether the entry is under an anchored root, which is what counts once its epoch has closed.
+    anchored: Option<bool>,
+}
+
+/// Asks the contract, which goes by the latest block.
+async fn ask(
+    certificate: &Certificate,
+    until: Option<u64>,
+    contract: &Contract,
+    session: &Session,
+) -> Result<Word, Problem> {
+    let readers = session.readers().await?;
+    let committee = readers.view().epochs.committee(certificate.entry.epoch).cloned();
+    let members = committee.as_ref().map(|committee| committee.members()).transpose();
+    let members = members.map_err(Problem::local)?.unwrap_or_default();
+    let status = contract.verify_certificate(&certificate.encode(), &members, until).await?;
+    let anchored = match status {
+        Status::EpochClosed => Some(is_anchored(certificate, contract, &readers).await?),
+        _ => None,
+    };
+    Ok(Word { committee, status, anchored })
+}
+
+/// Proves to the contract that the entry is under the log's latest anchor.
+async fn is_anchored(
+    certificate: &Certificate,
+    contract: &Contract,
+    readers: &Readers,
+) -> Result<bool, Problem> {
+    let Certificate { entry, index, checkpoint, .. } = certificate;
+    let gateway = checkpoint.signed.checkpoint.gateway;
+    let mut last = None;
+    loop {
+        let anchor = contract.anchor_of(gateway).await?;
+        // A refusal says nothing while the log is anchored anew.
+        let Some(anchor) = anchor.filter(|anchor| last != Some(*anchor)) else { return Ok(false) };
+        let Some(path) = readers.prove_anchored(certificate, &anchor).await? else { return Ok(false) };
+        if contract.verify_anchored(entry, *index, &path, gateway).await? {
+            return Ok(true);
+        }
+        last = Some(anchor);
+    }
 }
 
 /// Checks that a certificate is of a payload: its id, its payload hash, its KZG binding.
@@ -76,9 +166,14 @@ async fn check_payload(certificate: &Certificate, payload: &Bytes) -> Result<(),
 pub(crate) async fn fetch(args: CertFetchArgs, session: &Session) -> Result<Printed, Problem> {
     let (id, known) = input::blob(&args.blob)?;
     let namespace = args.namespace.or_else(|| known.as_ref().map(|known| known.entry.namespace));
-    let reader = session.reader().await?;
+    let epoch = known.as_ref().map(|known| known.entry.epoch);
+    let readers = session.readers().await?;
+    let gateways = &session.gateways(readers.current().committee());
+    let known = &known;
+    let fetch =
+        |reader: Reader| async move { reader.certificate(gateways, id, namespace, known.clone()).await };
+    let (fetched, reader) = readers.first(epoch, fetch).await?;
     let committee = reader.committee().clone();
-    let fetched = reader.certificate(&session.gateways(&committee), id, namespace, known).await?;
     let file = write(args.out.as_deref(), &fetched.certificate)?;
     let report = report(&fetched.certificate, Some(&(committee, fetched.verified)), file);
     let text = text(&report);
@@ -117,6 +212,9 @@ fn report(
         checkpoint_timestamp: signed.timestamp,
         cosignatures: checkpoint.cosignatures.len(),
         verified: checked.is_some(),
+        problem: None,
+        contract_status: None,
+        contract_anchored: None,
         payload_verified: false,
         regions: checked
             .map(|(committee, verified)| labels(committee, &verified.complete))
@@ -133,11 +231,13 @@ fn text(report: &CertReport) -> String {
     let verdict = if report.verified {
         let of = if report.payload_verified { " and of this payload" } else { "" };
         format!("verified{of}: {} complete regions ({})", report.regions.len(), report.regions.join(", "))
+    } else if let Some(problem) = &report.problem {
+        format!("does not hold: {problem}")
     } else {
         "not verified: no committee is at hand, or the certificate does not hold under it; see da cert verify"
             .to_owned()
     };
-    fields(&[
+    let mut text = fields(&[
         ("blob", report.blob_id.clone()),
         ("length", report.length.to_string()),
         ("namespace", report.namespace.clone()),
@@ -150,5 +250,14 @@ fn text(report: &CertReport) -> String {
         ("epoch", report.epoch.to_string()),
         ("cosignatures", report.cosignatures.to_string()),
         ("certificate", verdict),
-    ])
+    ]);
+    if let Some(status) = &report.contract_status {
+        let anchored = match report.contract_anchored {
+            Some(true) => ", and its entry is under an anchored root",
+            Some(false) => ", and its entry is under no anchored root",
+            None => "",
+        };
+        text.push_str(&fields(&[("contract    ", format!("{status}{anchored}"))]));
+    }
+    text
 }

@@ -7,6 +7,8 @@ use meridian_proofs::kzg::KzgError;
 use meridian_proto::error::{ApiError, Class, Reason};
 
 use super::report::{ErrorBody, ErrorReport, FaultReport};
+use crate::chain::rpc::ChainError;
+use crate::chain::source::SourceError;
 use crate::committee_source::CommitteeFault;
 use crate::fetch::{Fault, FaultKind, ReadError};
 use crate::submit::{Attempt, Failure, PutError};
@@ -291,6 +293,42 @@ impl From<PutError> for Problem {
     }
 }
 
+impl From<ChainError> for Problem {
+    fn from(error: ChainError) -> Self {
+        let (exit, reason, next) = match &error {
+            ChainError::NoEndpoint => (Exit::Usage, "USAGE", "name an endpoint with --chain"),
+            ChainError::Setup(_) => (Exit::Local, "LOCAL", "check --chain"),
+            ChainError::WrongChain { .. } => {
+                (Exit::Refused, "WRONG_CHAIN", "check --chain and --chain-id: they are of different chains")
+            }
+            ChainError::Unavailable(_) => {
+                (Exit::Unavailable, "CHAIN_UNAVAILABLE", "try again, or name other endpoints with --chain")
+            }
+            ChainError::Reverted(_) => {
+                (Exit::Refused, "CONTRACT_REVERTED", "check --contract: it is no contract of this kind")
+            }
+        };
+        Self::new(exit, reason, error, next)
+    }
+}
+
+impl From<SourceError> for Problem {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::Chain(error) => error.into(),
+            SourceError::Disputed(_) => Self::new(
+                Exit::Verification,
+                "CHAIN_DISPUTED",
+                error,
+                "name more endpoints of other operators with --chain: one of these lies or is broken",
+            ),
+            SourceError::NoCommittee => {
+                Self::new(Exit::Unknown, "NO_COMMITTEE", error, "check --contract, or ask its owner")
+            }
+        }
+    }
+}
+
 impl From<CommitteeFault> for Problem {
     fn from(fault: CommitteeFault) -> Self {
         let message = fault.to_string();
@@ -308,7 +346,7 @@ impl From<CommitteeFault> for Problem {
             ),
             CommitteeFault::Nowhere => Self::usage(
                 message,
-                "give a file with --committee, or a gateway with --gateway to pin its committee",
+                "give a file with --committee, a chain with --chain, or a gateway with --gateway to pin its committee",
             ),
         }
     }

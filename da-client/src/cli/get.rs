@@ -23,14 +23,20 @@ pub(crate) async fn run(args: GetArgs, session: &Session) -> Result<Printed, Pro
             "name a file with --out",
         ));
     }
-    let id = args.blob.as_deref().map(input::blob).transpose()?.map(|(id, _)| id);
-    let reader = session.reader().await?;
-    let reader = if args.ignore_kzg { reader.ignoring_kzg() } else { reader };
+    let blob = args.blob.as_deref().map(input::blob).transpose()?;
+    let epoch = blob.as_ref().and_then(|(_, known)| known.as_ref()).map(|known| known.entry.epoch);
+    let readers = session.readers().await?;
+    let readers = if args.ignore_kzg { readers.ignoring_kzg() } else { readers };
     let started = Instant::now();
     let bar = Bar::new("get");
-    let fetched = match (id, args.alias) {
-        (Some(id), _) => reader.payload(id, &bar).await?,
-        (None, Some(hash)) => reader.payload_by_hash(hash, &bar).await?,
+    let bar = &bar;
+    let (fetched, reader) = match (blob, args.alias) {
+        (Some((id, _)), _) => {
+            readers.first(epoch, |reader| async move { reader.payload(id, bar).await }).await?
+        }
+        (None, Some(hash)) => {
+            readers.first(None, |reader| async move { reader.payload_by_hash(hash, bar).await }).await?
+        }
         (None, None) => {
             return Err(Problem::usage("no blob is named", "give its id, its certificate or --alias"));
         }

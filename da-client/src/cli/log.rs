@@ -88,6 +88,8 @@ pub(crate) async fn verify(args: LogArgs, session: &Session) -> Result<Printed, 
     let node = Node::open(args.from, &committee, session).await?;
     let known = node.log(args.log)?;
     let checkpoint = known.signed.checkpoint;
+    let view = session.view().await?;
+    let committee = view.borrow().epochs.committee(checkpoint.epoch).cloned().unwrap_or(committee);
     let signers = known
         .signers(&committee.domain())
         .map_err(|error| wrong(format!("a cosignature does not hold: {error}")))?;

@@ -8,6 +8,7 @@ use super::exit::Problem;
 use super::report::{GatewayReport, LogSize, RegionReport, RegionsReport, ReplicaReport, StatusReport};
 use super::session::{Session, label};
 use super::text::{known, micros, table};
+use crate::submit::unix_now;
 
 /// Shows the regions, nearest first.
 pub(crate) async fn regions(session: &Session) -> Result<Printed, Problem> {
@@ -49,7 +50,8 @@ pub(crate) async fn regions(session: &Session) -> Result<Printed, Problem> {
 
 /// Shows what gateways and replicas are doing.
 pub(crate) async fn status(session: &Session) -> Result<Printed, Problem> {
-    let reader = session.reader().await?;
+    let readers = session.readers().await?;
+    let (view, reader) = (readers.view(), readers.current());
     let committee = reader.committee();
     let endpoints = session.gateways(committee);
     let (answers, gateways) = tokio::join!(reader.survey(), reader.survey_gateways(&endpoints));
@@ -59,15 +61,28 @@ pub(crate) async fn status(session: &Session) -> Result<Printed, Problem> {
         .map(|(endpoint, answer)| {
             let (status, error) = split(answer);
             let status = status.as_ref();
+            let member = || committee.gateways().iter().find(|member| member.endpoint == endpoint);
+            let address =
+                status.map(|status| status.address).or_else(|| member().map(|member| member.address));
+            let anchor = address.and_then(|address| view.latest_anchor(&address));
+            let certified = status.map(|status| status.certified_size);
             GatewayReport {
-                endpoint,
                 reachable: status.is_some(),
+                anchored_size: anchor.map(|anchor| anchor.size),
+                anchored_epoch: anchor.map(|anchor| anchor.epoch),
+                anchored_block: anchor.map(|anchor| anchor.block),
+                anchor_age_s: anchor.map(|anchor| unix_now().saturating_sub(anchor.timestamp)),
+                anchor_waiting: view
+                    .head
+                    .and(certified)
+                    .map(|certified| certified.saturating_sub(anchor.map_or(0, |anchor| anchor.size))),
                 address: status.map(|status| status.address.to_string()),
                 log_size: status.map(|status| status.log_size),
                 certified_size: status.map(|status| status.certified_size),
                 puts_in_flight: status.map(|status| status.puts_in_flight),
                 uploads_pending: status.map(|status| status.uploads_pending),
                 version: status.map(|status| status.version.clone()),
+                endpoint,
                 error,
             }
         })
@@ -97,6 +112,8 @@ pub(crate) async fn status(session: &Session) -> Result<Printed, Problem> {
     let report = StatusReport {
         epoch: committee.epoch(),
         committee: committee.fingerprint().to_string(),
+        block: view.head.map(|head| head.number),
+        block_timestamp: view.head.map(|head| head.timestamp),
         gateways,
         replicas,
     };
@@ -111,6 +128,15 @@ fn split<T, E: ToString>(answer: Result<T, E>) -> (Option<T>, Option<String>) {
     }
 }
 
+/// The last anchor of a gateway, its age, and what waits for the next.
+fn anchor(gateway: &GatewayReport) -> String {
+    let waiting = gateway.anchor_waiting.map(|entries| format!(", {entries} wait"));
+    match (gateway.anchored_size, gateway.anchor_age_s) {
+        (Some(size), Some(age)) => format!("{size} entries, {age} s ago{}", waiting.unwrap_or_default()),
+        _ => waiting.map_or_else(|| known::<u64>(None), |waiting| format!("none{waiting}")),
+    }
+}
+
 fn text(report: &StatusReport) -> String {
     let gateways = report.gateways.iter().map(|gateway| {
         vec![
@@ -120,6 +146,7 @@ fn text(report: &StatusReport) -> String {
             known(gateway.certified_size),
             known(gateway.puts_in_flight),
             known(gateway.uploads_pending),
+            anchor(gateway),
         ]
     });
     let replicas = report.replicas.iter().map(|replica| {
@@ -137,7 +164,7 @@ fn text(report: &StatusReport) -> String {
         "committee {} of epoch {}\n{}\n{}",
         report.committee,
         report.epoch,
-        table(&["gateway", "state", "entries", "certified", "puts", "uploads"], gateways),
+        table(&["gateway", "state", "entries", "certified", "puts", "uploads", "last anchor"], gateways),
         table(&["replica", "endpoint", "state", "round trip", "blobs", "bytes", "logs"], replicas)
     )
 }

@@ -20,6 +20,7 @@ use super::progress::Bar;
 use super::report::{OpenReport, OpeningReport};
 use super::session::Session;
 use super::text::{fields, millis, table};
+use crate::fetch::Reader;
 use crate::{Progress, kzg};
 
 /// Opens a range of bytes of a blob, and prints what a verifier of its KZG root needs.
@@ -29,12 +30,13 @@ pub(crate) async fn run(args: OpenArgs, session: &Session) -> Result<Printed, Pr
         return Err(Problem::usage("certificate and payload are the same file", "name two different ones"));
     }
     let (id, certificate) = input::blob(&args.blob)?;
+    let epoch = certificate.as_ref().map(|certificate| certificate.entry.epoch);
     let (payload, binding) = match &args.payload {
         Some(path) => {
             let header = certificate.map(|certificate| certificate.header);
             from_file(id, header, input::payload(path)?, &args).await?
         }
-        None => from_network(id, session, &args).await?,
+        None => from_network(id, epoch, session, &args).await?,
     };
     let (binding, range) = (Arc::new(binding), args.range);
     let bar = Bar::new("open");
@@ -87,13 +89,20 @@ async fn from_file(
 /// The payload from the network, once its binding is known to match.
 async fn from_network(
     id: BlobId,
+    epoch: Option<u64>,
     session: &Session,
     args: &OpenArgs,
 ) -> Result<(Bytes, KzgBinding), Problem> {
-    let reader = session.reader().await?;
-    let found = reader.find(id).await?;
-    openable(found.context.header(), args)?;
-    let fetched = reader.read(found, &Bar::new("get")).await?;
+    let bar = &Bar::new("get");
+    let read = |reader: Reader| async move {
+        let found = reader.find(id).await?;
+        match openable(found.context.header(), args) {
+            Ok(()) => reader.read(found, bar).await.map(Ok),
+            Err(problem) => Ok(Err(problem)),
+        }
+    };
+    let (fetched, _) = session.readers().await?.first(epoch, read).await?;
+    let fetched = fetched?;
     Ok((fetched.payload, fetched.binding.ok_or_else(unbound)?))
 }
 

@@ -31,13 +31,14 @@ pub(crate) async fn run(args: PutArgs, session: &Session) -> Result<Printed, Pro
         kzg_root: binding.as_ref().map(KzgBinding::root),
     };
     let started = Instant::now();
-    let submitter =
-        Submitter::new(committee.clone(), session.channels().clone(), session.gateways(&committee));
+    let view = session.view().await?;
+    let submitter = Submitter::new(view.clone(), session.channels().clone(), session.gateways(&committee));
     let receipt = submitter.put(payload, &options, &Bar::new("put")).await?;
     let millis = millis(started.elapsed());
     let certificate = receipt.certificate;
     let certificate_file = cert::write(args.cert_out.as_deref(), &certificate)?;
     let (entry, checkpoint) = (certificate.entry, &certificate.checkpoint.signed.checkpoint);
+    let committee = view.borrow().epochs.committee(entry.epoch).cloned().unwrap_or(committee);
     let report = PutReport {
         blob_id: certificate.id().to_string(),
         length,

@@ -190,8 +190,14 @@ report! {
         checkpoint_timestamp: u64,
         /// Number of cosignatures.
         cosignatures: usize,
-        /// Whether it was checked against the committee. False only for `cert show` without a committee.
+        /// Whether it holds under the committee of its epoch. False for `cert show` without a committee.
         verified: bool,
+        /// What is wrong with it. Only `cert verify` with `--chain`.
+        problem: Option<String>,
+        /// What the contract says of it, as in protocol section 15. Only `cert verify` with `--chain`.
+        contract_status: Option<String>,
+        /// Whether the contract knows its entry under an anchored root. Only where its epoch has closed.
+        contract_anchored: Option<bool>,
         /// Whether a payload was compared with it, KZG binding included. Only `cert verify --payload`.
         payload_verified: bool,
         /// Labels of the regions that are complete in it. Empty when it was not checked.
@@ -290,12 +296,58 @@ report! {
 }
 
 report! {
+    /// What `da committee` prints.
+    CommitteeReport {
+        /// Chain id of all signatures, 0 without a chain.
+        chain_id: u64,
+        /// Contract of all signatures, zero without a chain.
+        contract: String,
+        /// Settled block that this is as of. Absent without a chain.
+        block: Option<u64>,
+        /// Its time, in unix seconds. Absent without a chain.
+        block_timestamp: Option<u64>,
+        /// The epochs, the latest first. Without a chain the only one.
+        epochs: Vec<EpochReport>,
+    }
+}
+
+report! {
+    /// An epoch.
+    EpochReport {
+        /// Its number.
+        epoch: u64,
+        /// `scheduled`, `current`, `grace` or `closed`.
+        state: String,
+        /// When it begins, in unix seconds. Absent without a chain.
+        activation: Option<u64>,
+        /// When its grace ends, in unix seconds. Absent while no epoch follows.
+        closes: Option<u64>,
+        /// Fingerprint of the committee.
+        fingerprint: String,
+        /// keccak256 of the members, which the contract keeps. Absent where a contract would not take the committee.
+        members: Option<String>,
+        /// Number of regions.
+        regions: usize,
+        /// Number of seats.
+        seats: usize,
+        /// Number of gateways.
+        gateways: usize,
+        /// Complete regions that a certificate needs.
+        min_copies: usize,
+    }
+}
+
+report! {
     /// What `da status` prints.
     StatusReport {
         /// Epoch of the committee.
         epoch: u64,
         /// Fingerprint of the committee.
         committee: String,
+        /// Settled block of the chain that anchors are as of. Absent without a chain.
+        block: Option<u64>,
+        /// Its time, in unix seconds. Absent without a chain.
+        block_timestamp: Option<u64>,
         /// The gateways.
         gateways: Vec<GatewayReport>,
         /// The replicas.
@@ -320,6 +372,16 @@ report! {
         puts_in_flight: Option<u64>,
         /// Blobs that at least one region does not hold yet.
         uploads_pending: Option<u64>,
+        /// Entries under its last anchor. Absent without a chain or an anchor, as the next four.
+        anchored_size: Option<u64>,
+        /// Epoch of its last anchor.
+        anchored_epoch: Option<u64>,
+        /// Block of its last anchor.
+        anchored_block: Option<u64>,
+        /// Seconds since the checkpoint of its last anchor.
+        anchor_age_s: Option<u64>,
+        /// Certified entries that are not anchored yet.
+        anchor_waiting: Option<u64>,
         /// Version of its program.
         version: Option<String>,
         /// Why it does not answer.
@@ -506,6 +568,7 @@ pub fn schemas() -> Vec<(&'static str, Vec<Key>)> {
         of::<SampleReport>("sample"),
         of::<RegionsReport>("regions"),
         of::<StatusReport>("status"),
+        of::<CommitteeReport>("committee"),
         of::<LogListReport>("log list"),
         of::<LogEntriesReport>("log entries"),
         of::<LogVerifyReport>("log verify"),

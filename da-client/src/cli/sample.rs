@@ -13,10 +13,13 @@ use crate::fetch::FaultKind;
 
 /// Samples random rows of a blob.
 pub(crate) async fn run(args: SampleArgs, session: &Session) -> Result<Printed, Problem> {
-    let (id, _) = input::blob(&args.blob)?;
-    let reader = session.reader().await?;
+    let (id, known) = input::blob(&args.blob)?;
+    let epoch = known.map(|known| known.entry.epoch);
+    let readers = session.readers().await?;
     let started = Instant::now();
-    let sampled = reader.sample(id, usize::try_from(args.samples).map_err(Problem::local)?).await?;
+    let samples = usize::try_from(args.samples).map_err(Problem::local)?;
+    let (sampled, reader) =
+        readers.first(epoch, |reader| async move { reader.sample(id, samples).await }).await?;
     let committee = reader.committee();
     let report = SampleReport {
         blob_id: sampled.id.to_string(),

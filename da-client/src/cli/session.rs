@@ -1,26 +1,40 @@
-//! What the commands that need the network share: committee, gateways, connections.
+//! What the commands that need the network share: committees, gateways, connections.
 
 use std::sync::{Arc, OnceLock};
 
 use meridian_proofs::committee::{Committee, RegionId};
+use tokio::sync::{OnceCell, watch};
 
 use super::args::Global;
 use super::exit::Problem;
+use crate::chain::contract::Contract;
+use crate::chain::rpc::{Patience, Pool, RpcUrl};
+use crate::chain::source::{self, Reading};
+use crate::chain::view::View;
 use crate::committee_source::{self, CommitteeFault};
-use crate::fetch::Reader;
+use crate::fetch::{Reader, Readers};
 use crate::rpc::Channels;
+use crate::submit::unix_now;
 
 /// One run of the program.
 pub(crate) struct Session {
     global: Global,
     channels: Channels,
+    contract: OnceCell<Option<Contract>>,
+    view: OnceCell<watch::Sender<Arc<View>>>,
     committee: OnceLock<Arc<Committee>>,
 }
 
 impl Session {
     /// A session that has not connected to anybody.
     pub(crate) fn new(global: Global) -> Self {
-        Self { global, channels: Channels::default(), committee: OnceLock::new() }
+        Self {
+            global,
+            channels: Channels::default(),
+            contract: OnceCell::new(),
+            view: OnceCell::new(),
+            committee: OnceLock::new(),
+        }
     }
 
     /// Whether an object is printed instead of a text.
@@ -38,28 +52,82 @@ impl Session {
         self.committee.get().map(Arc::as_ref)
     }
 
-    /// The committee: from the file that was named, or the pinned one.
-    pub(crate) async fn committee(&self) -> Result<Arc<Committee>, Problem> {
-        if let Some(committee) = self.committee.get() {
-            return Ok(committee.clone());
-        }
-        let committee = match &self.global.committee {
-            Some(path) => committee_source::load(path)?,
-            None => {
-                let path = committee_source::pin_path().ok_or(CommitteeFault::Nowhere)?;
-                let pinned = committee_source::pinned(&path, &self.global.gateway, &self.channels).await?;
-                if let Some(gateway) = pinned.taken_from {
-                    eprintln!(
-                        "da: warning: committee {} of {gateway} is trusted from now on and pinned in {}; \
-                         compare the fingerprint with what its operators publish",
-                        pinned.committee.fingerprint(),
-                        path.display()
-                    );
-                }
-                pinned.committee
+    /// The contract, where a chain was named.
+    pub(crate) async fn contract(&self) -> Result<Option<&Contract>, Problem> {
+        let contract = self.contract.get_or_try_init(|| async {
+            let Global { chain, contract, chain_id, .. } = &self.global;
+            if chain.is_empty() {
+                return match contract {
+                    None => Ok(None),
+                    Some(_) => {
+                        Err(Problem::usage("a contract is named, and no chain", "name one with --chain"))
+                    }
+                };
             }
-        };
-        Ok(self.committee.get_or_init(|| Arc::new(committee)).clone())
+            if self.global.committee.is_some() {
+                let message = "a committee file and a chain are named";
+                return Err(Problem::usage(message, "leave out --committee or --chain"));
+            }
+            let advice = "name the contract with --contract";
+            let contract =
+                contract.ok_or_else(|| Problem::usage("a chain is named, and no contract", advice))?;
+            let urls: Vec<RpcUrl> = chain
+                .iter()
+                .map(|url| url.parse())
+                .collect::<Result<_, _>>()
+                .map_err(|error| Problem::usage(error, "check --chain"))?;
+            let pool = match chain_id {
+                Some(id) => Pool::new(&urls, *id, Patience::default())?,
+                None => Pool::discover(&urls, Patience::default()).await?,
+            };
+            Ok(Some(Contract::new(pool, contract)))
+        });
+        Ok(contract.await?.as_ref())
+    }
+
+    /// What is known of the epochs: from the chain, the file that was named, or the pinned committee.
+    pub(crate) async fn view(&self) -> Result<watch::Receiver<Arc<View>>, Problem> {
+        let view = self.view.get_or_try_init(|| async {
+            let view = match self.contract().await? {
+                Some(contract) => {
+                    let reading = Reading {
+                        contract: contract.address(),
+                        settled: self.global.settled,
+                        from_block: self.global.from_block,
+                    };
+                    source::read(contract.pool().clone(), reading).await?
+                }
+                None => View::fixed(self.file_or_pin().await?),
+            };
+            let current = Arc::clone(&view.epochs.current(unix_now()).committee);
+            self.committee.get_or_init(|| current);
+            Ok::<_, Problem>(watch::Sender::new(Arc::new(view)))
+        });
+        Ok(view.await?.subscribe())
+    }
+
+    /// The current committee.
+    pub(crate) async fn committee(&self) -> Result<Arc<Committee>, Problem> {
+        let view = self.view().await?;
+        let committee = Arc::clone(&view.borrow().epochs.current(unix_now()).committee);
+        Ok(committee)
+    }
+
+    async fn file_or_pin(&self) -> Result<Arc<Committee>, Problem> {
+        if let Some(path) = &self.global.committee {
+            return Ok(Arc::new(committee_source::load(path)?));
+        }
+        let path = committee_source::pin_path().ok_or(CommitteeFault::Nowhere)?;
+        let pinned = committee_source::pinned(&path, &self.global.gateway, &self.channels).await?;
+        if let Some(gateway) = pinned.taken_from {
+            eprintln!(
+                "da: warning: committee {} of {gateway} is trusted from now on and pinned in {}; \
+                 compare the fingerprint with what its operators publish",
+                pinned.committee.fingerprint(),
+                path.display()
+            );
+        }
+        Ok(Arc::new(pinned.committee))
     }
 
     /// The committee from a file or pin, without any network.
@@ -83,9 +151,14 @@ impl Session {
         }
     }
 
-    /// A reader of the committee's replicas.
+    /// A reader of the current committee's replicas.
     pub(crate) async fn reader(&self) -> Result<Reader, Problem> {
-        Ok(Reader::new(self.committee().await?, self.channels.clone()))
+        Ok(self.readers().await?.current())
+    }
+
+    /// Readers of the replicas of all epochs.
+    pub(crate) async fn readers(&self) -> Result<Readers, Problem> {
+        Ok(Readers::new(self.view().await?, self.channels.clone()))
     }
 }
 

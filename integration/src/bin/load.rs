@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{ArgGroup, Parser};
+use meridian_client::chain::source::{CommitteeSource, FixedSource};
 use meridian_client::committee_source;
 use meridian_client::fetch::Reader;
 use meridian_client::rpc::Channels;
@@ -79,7 +80,8 @@ async fn main() -> Result<()> {
         let path = arguments.committee.as_deref().context("--committee is missing")?;
         let committee = Arc::new(committee_source::load(path)?);
         let channels = Channels::new();
-        let submitter = Submitter::new(Arc::clone(&committee), channels.clone(), arguments.gateway.clone());
+        let view = FixedSource::new(Arc::clone(&committee)).view();
+        let submitter = Submitter::new(view, channels.clone(), arguments.gateway.clone());
         (submitter, Reader::new(committee, channels))
     };
     let reader = Arc::new(reader);

@@ -3,7 +3,10 @@ use meridian_proofs::B256;
 use meridian_proto::contract::Meridian;
 use serde_json::json;
 
-use super::super::testing::{CONTRACT, Chain, Endpoint, GATEWAY, GRACE, Manner, anchored, committee, pool};
+use super::super::rpc::Patience;
+use super::super::testing::{
+    CHAIN, CONTRACT, Chain, Endpoint, GATEWAY, GRACE, Manner, QUICK, anchored, committee, pool,
+};
 use super::super::view::{Anchor, Head};
 use super::*;
 
@@ -146,7 +149,9 @@ async fn an_answer_of_just_the_cap_is_asked_for_in_parts() {
     let endpoint = Endpoint::open(full).await;
     // With the committee and the first anchor they are 10,000.
     let reading = Reading { from_block: Some(0), ..READING };
-    let view = read(pool(&[&endpoint]), reading).await.unwrap();
+    let patience = Patience { deadline: Duration::from_secs(60), ..QUICK };
+    let pool = Pool::new(std::slice::from_ref(&endpoint.url), CHAIN, patience).unwrap();
+    let view = read(pool, reading).await.unwrap();
     assert_eq!(view.latest_anchor(&GATEWAY).unwrap().size, 10_008);
     assert!(endpoint.asked().iter().filter(|method| *method == "eth_getLogs").count() > 1);
 }
