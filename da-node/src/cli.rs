@@ -270,6 +270,21 @@ struct Devnet {
     /// Complete regions that a certificate needs [default: all but a third of them, rounded down].
     #[arg(long, value_name = "N")]
     min_copies: Option<u16>,
+    /// Its chain [default: anvil where it is found, else none].
+    #[arg(long, value_name = "KIND")]
+    chain: Option<devnet::Kind>,
+    /// Where anvil is [default: what the variable ANVIL names, or the first in PATH].
+    #[arg(long, value_name = "FILE")]
+    anvil: Option<PathBuf>,
+    /// Rules of the chain, as in "paris" [default: anvil's newest].
+    #[arg(long, value_name = "NAME")]
+    hardfork: Option<String>,
+    /// Seconds between the schedule of an epoch and its begin, at least [default: 10].
+    #[arg(long, value_name = "SECONDS")]
+    notice: Option<u64>,
+    /// Seconds that an epoch goes on beside its successor [default: 120].
+    #[arg(long, value_name = "SECONDS")]
+    grace: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -405,6 +420,11 @@ impl Devnet {
                     gateways: self.gateways,
                     base_port: self.base_port,
                     min_copies: self.min_copies,
+                    chain: self.chain,
+                    anvil: self.anvil,
+                    hardfork: self.hardfork,
+                    notice: self.notice,
+                    grace: self.grace,
                 };
                 return devnet::run(&self.dir, &options).await;
             }

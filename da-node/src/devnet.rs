@@ -1,6 +1,7 @@
 //! A whole network on one machine: every member a process of its own with its own folder, key and ports.
 
 pub mod anvil;
+mod chain;
 mod plan;
 mod process;
 mod regions;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+pub use chain::{ChainPlan, Kind};
 pub use plan::{Member, Options, Plan};
 pub use process::State;
 pub use supervise::run;
@@ -53,11 +55,16 @@ pub async fn start(dir: &Path, name: &str) -> Result<String> {
 /// # Errors
 /// When there is no devnet in the folder or no such member.
 pub async fn status(dir: &Path, name: Option<&str>) -> Result<String> {
+    let plan = Plan::load(dir)?;
     let members = match name {
         Some(name) => vec![member(dir, name)?],
-        None => Plan::load(dir)?.members(dir),
+        None => plan.members(dir),
     };
     let mut out = String::new();
+    if let (Some(chain), None) = (&plan.chain, name) {
+        let state = if anvil::answers(&chain.url()).await { "serving" } else { "not serving" };
+        out.push_str(&format!("{:<20} {:<28} {state}\n", "chain", chain.url()));
+    }
     for member in members {
         let state = process::state(&member).await;
         out.push_str(&format!("{:<20} {:<28} {state}\n", member.name, member.endpoint()));

@@ -148,19 +148,28 @@ pub fn find() -> Result<Option<PathBuf>> {
     anvil::find(None)
 }
 
+/// Finds the program; nothing, with a line that says so, where there is none.
+///
+/// # Errors
+/// When there is none where `CI` is true.
+pub fn find_or_skip() -> Result<Option<PathBuf>> {
+    let found = find()?;
+    if found.is_none() {
+        if std::env::var_os("CI").is_some_and(|value| value == "true") {
+            bail!("there is no anvil: run .ci/deps");
+        }
+        println!("skipped: there is no anvil; .ci/deps installs it");
+    }
+    Ok(found)
+}
+
 impl Anvil {
     /// Starts a chain and waits until it answers; nothing, with a line that says so, where there is no anvil.
     ///
     /// # Errors
     /// When it does not start, or there is none where `CI` is true.
     pub async fn start(options: Options) -> Result<Option<Self>> {
-        let Some(program) = find()? else {
-            if std::env::var_os("CI").is_some_and(|value| value == "true") {
-                bail!("there is no anvil: run .ci/deps");
-            }
-            println!("skipped: there is no anvil; .ci/deps installs it");
-            return Ok(None);
-        };
+        let Some(program) = find_or_skip()? else { return Ok(None) };
         let dir = tempfile::tempdir()?;
         let log = dir.path().join("anvil.log");
         let launch = Launch { program, arguments: options.arguments(), port: options.port, log: log.clone() };

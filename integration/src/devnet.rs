@@ -11,15 +11,17 @@ use meridian_client::chain::source::{CommitteeSource, FixedSource};
 use meridian_client::fetch::Reader;
 use meridian_client::rpc::Channels;
 use meridian_client::submit::Submitter;
+use meridian_proofs::Address;
 use meridian_proofs::committee::Committee;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::anvil;
 use crate::programs::Programs;
 
 /// Ports that a devnet takes at most.
-const PORTS: u16 = 32;
+const PORTS: u16 = 33;
 
 /// Longest time for a devnet to be up.
 const START: Duration = Duration::from_secs(60);
@@ -31,6 +33,7 @@ const STOP: Duration = Duration::from_secs(30);
 pub struct Devnet {
     dir: TempDir,
     child: Child,
+    command: Command,
     committee: Arc<Committee>,
     channels: Channels,
 }
@@ -54,14 +57,30 @@ fn free_ports() -> Result<u16> {
 }
 
 impl Devnet {
-    /// Starts a network with more arguments and variables than the usual ones, and waits until it answers.
+    /// Starts a network without a chain, with more arguments and variables than the usual ones, and waits until it
+    /// answers.
     ///
     /// # Errors
     /// When it does not come up within a minute.
     pub async fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
+        Self::launch(&[&["--chain", "none"], arguments].concat(), variables).await
+    }
+
+    /// Starts a network with a chain of its own; nothing where there is no anvil.
+    ///
+    /// # Errors
+    /// When it does not come up within a minute, or there is no anvil where `CI` is true.
+    pub async fn start_on_chain(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Option<Self>> {
+        let Some(program) = anvil::find_or_skip()? else { return Ok(None) };
+        let program = program.to_str().context("a path")?;
+        let arguments = [&["--chain", "anvil", "--anvil", program], arguments].concat();
+        Self::launch(&arguments, variables).await.map(Some)
+    }
+
+    async fn launch(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let base = free_ports()?.to_string();
-        let log = std::fs::File::create(dir.path().join("devnet.log"))?;
+        let log = std::fs::File::create(log(dir.path()))?;
         let mut command = Programs::build()?.da_node();
         command.arg("devnet").arg("--dir").arg(dir.path().join("net")).args(["--base-port", &base]);
         command.args(arguments).envs(variables.iter().copied());
@@ -72,8 +91,28 @@ impl Devnet {
         let (Some(dir), Some(child)) = (starting.dir.take(), starting.child.take()) else {
             bail!("the devnet was taken apart while it started")
         };
-        let devnet = Self { dir, child, committee: Arc::new(committee), channels: Channels::new() };
+        let devnet = Self { dir, child, command, committee: Arc::new(committee), channels: Channels::new() };
         Ok(devnet)
+    }
+
+    /// Stops everything and starts it again on the same folder.
+    ///
+    /// # Errors
+    /// When it does not stop in time or does not come up within a minute.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.stop()?;
+        self.child = self.command.spawn().context("cannot start da-node devnet")?;
+        until_up(self.dir.path(), &mut self.child).await.map(drop)
+    }
+
+    /// The chain's JSON-RPC and the contract on it.
+    ///
+    /// # Errors
+    /// When the devnet has no chain.
+    pub fn chain(&self) -> Result<(String, Address)> {
+        let plan = meridian_node::devnet::Plan::load(&self.folder())?;
+        let chain = plan.chain.context("a devnet without a chain")?;
+        Ok((chain.url(), chain.contract))
     }
 
     /// The folder of the network.
@@ -125,7 +164,7 @@ impl Devnet {
     /// What the devnet and its members have printed.
     #[must_use]
     pub fn output(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("devnet.log")).unwrap_or_default()
+        std::fs::read_to_string(log(self.dir.path())).unwrap_or_default()
     }
 
     /// The command `da`, with gateway and committee set and a config folder of its own.
@@ -205,22 +244,30 @@ struct Starting {
 
 impl Starting {
     async fn wait(&mut self) -> Result<Committee> {
-        let dir = self.dir.as_ref().context("a devnet has a folder")?.path().to_owned();
-        let deadline = Instant::now() + START;
-        let channels = Channels::new();
-        loop {
-            let said = || std::fs::read_to_string(dir.join("devnet.log")).unwrap_or_default();
-            if let Some(status) = self.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
-                bail!("the devnet ended with {status}: {}", said());
-            }
-            if let Some(committee) = load(&dir.join("net/committee.toml"))
-                && answers(&committee, &channels).await
-            {
-                return Ok(committee);
-            }
-            ensure!(Instant::now() < deadline, "the devnet is not up after {START:?}: {}", said());
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        let dir = self.dir.as_ref().context("a devnet has a folder")?;
+        until_up(dir.path(), self.child.as_mut().context("a devnet has a process")?).await
+    }
+}
+
+fn log(dir: &Path) -> PathBuf {
+    dir.join("devnet.log")
+}
+
+async fn until_up(dir: &Path, child: &mut Child) -> Result<Committee> {
+    let deadline = Instant::now() + START;
+    let channels = Channels::new();
+    let said = || std::fs::read_to_string(log(dir)).unwrap_or_default();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            bail!("the devnet ended with {status}: {}", said());
         }
+        if let Some(committee) = load(&dir.join("net/committee.toml"))
+            && answers(&committee, &channels).await
+        {
+            return Ok(committee);
+        }
+        ensure!(Instant::now() < deadline, "the devnet is not up after {START:?}: {}", said());
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

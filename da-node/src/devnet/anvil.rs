@@ -85,6 +85,14 @@ pub fn in_package(package: &Path) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
+/// Whether a chain answers there within a second.
+pub(super) async fn answers(url: &str) -> bool {
+    let Ok(url) = url.parse() else { return false };
+    let provider = ProviderBuilder::new().connect_http(url);
+    let asked = tokio::time::timeout(Duration::from_secs(1), async { provider.get_chain_id().await });
+    matches!(asked.await, Ok(Ok(_)))
+}
+
 impl Running {
     /// Starts anvil and waits until it answers.
     ///
@@ -122,20 +130,13 @@ impl Running {
             }
             if self.port == 0 {
                 self.port = printed_port(&fs::read_to_string(log).unwrap_or_default()).unwrap_or(0);
-            } else if self.answers().await {
+            } else if answers(&self.url()).await {
                 return Ok(());
             }
             let late = Instant::now() >= deadline;
             ensure!(!late, "anvil does not answer; its log ends with\n{}", log_end(log));
             tokio::time::sleep(LOOK_EVERY).await;
         }
-    }
-
-    async fn answers(&self) -> bool {
-        let Ok(url) = self.url().parse() else { return false };
-        let provider = ProviderBuilder::new().connect_http(url);
-        let asked = tokio::time::timeout(Duration::from_secs(1), async { provider.get_chain_id().await });
-        matches!(asked.await, Ok(Ok(_)))
     }
 
     /// Where it answers JSON-RPC.
@@ -156,10 +157,11 @@ impl Running {
         self.pid
     }
 
-    /// How it ended, as soon as it has.
-    #[must_use]
-    pub fn ended(&self) -> watch::Receiver<Option<ExitStatus>> {
-        self.ended.clone()
+    /// Waits until it ends by itself.
+    pub async fn until_ended(&self) {
+        let mut ended = self.ended.clone();
+        // A keeper that is gone is an end, too.
+        let _ = ended.wait_for(Option::is_some).await;
     }
 }
 

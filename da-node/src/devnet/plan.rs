@@ -9,8 +9,9 @@ use meridian_proofs::Address;
 use meridian_proofs::committee::{Committee, CommitteeParts, GatewayMember, Region, RegionId, Seat};
 use serde::{Deserialize, Serialize};
 
+use super::chain::{self, ChainPlan, Kind};
 use super::regions::PLACES;
-use crate::{committee_cmd, key};
+use crate::committee_cmd;
 
 /// Most seats of a region.
 const MAX_REPLICAS_PER_REGION: u16 = 32;
@@ -30,6 +31,16 @@ pub struct Options {
     pub base_port: Option<u16>,
     /// Complete regions that a certificate needs.
     pub min_copies: Option<u16>,
+    /// Its chain; one where anvil is found, when nothing is asked for.
+    pub chain: Option<Kind>,
+    /// Where anvil is; in `ANVIL` or `PATH`, when nothing is said.
+    pub anvil: Option<PathBuf>,
+    /// Rules of the chain.
+    pub hardfork: Option<String>,
+    /// Seconds between the schedule of an epoch and its begin, at least.
+    pub notice: Option<u64>,
+    /// Seconds that an epoch goes on beside its successor.
+    pub grace: Option<u64>,
 }
 
 /// What a devnet consists of. Kept in its folder.
@@ -46,6 +57,9 @@ pub struct Plan {
     pub base_port: u16,
     /// Complete regions that a certificate needs.
     pub min_copies: u16,
+    /// Its chain, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<ChainPlan>,
 }
 
 /// One process of a devnet.
@@ -131,6 +145,7 @@ impl Plan {
             gateways: options.gateways.unwrap_or(1),
             base_port: options.base_port.unwrap_or(7700),
             min_copies: options.min_copies.unwrap_or(Committee::default_min_copies(count)),
+            chain: None,
             regions,
         };
         let within = |name, value, most| {
@@ -140,7 +155,8 @@ impl Plan {
         within("replicas-per-region", plan.replicas_per_region, MAX_REPLICAS_PER_REGION)?;
         within("gateways", plan.gateways, MAX_GATEWAYS)?;
         within("min-copies", plan.min_copies, count)?;
-        let ports = 2 * (u32::from(plan.gateways) + u32::from(count) * u32::from(plan.replicas_per_region));
+        let members = u32::from(plan.gateways) + u32::from(count) * u32::from(plan.replicas_per_region);
+        let ports = 2 * members + u32::from(options.chain == Some(Kind::Anvil));
         let last = u32::from(plan.base_port) + ports - 1;
         ensure!(
             plan.base_port > 0 && last <= 65_535,
@@ -172,6 +188,23 @@ impl Plan {
         };
         if let Some(asked) = &options.regions {
             differs("regions", labels(asked)?.join(","), self.regions.join(","))?;
+        }
+        if let Some(asked) = options.chain {
+            let name = |kind| if kind == Kind::Anvil { "anvil" } else { "none" };
+            let is = if self.chain.is_some() { Kind::Anvil } else { Kind::None };
+            differs("chain", name(asked).into(), name(is).into())?;
+        }
+        if let Some(chain) = &self.chain {
+            if let Some(asked) = &options.hardfork {
+                differs("hardfork", asked.clone(), chain.hardfork.clone().unwrap_or_default())?;
+            }
+            for (name, asked, is) in
+                [("notice", options.notice, chain.notice), ("grace", options.grace, chain.grace)]
+            {
+                if let Some(asked) = asked {
+                    differs(name, asked.to_string(), is.to_string())?;
+                }
+            }
         }
         let numbers = [
             ("replicas-per-region", options.replicas_per_region, self.replicas_per_region),
@@ -220,19 +253,24 @@ impl Plan {
             plan.agree(options, dir)?;
             return Ok(plan);
         }
-        let plan = Self::new(options)?;
+        let mut plan = Self::new(options)?;
         let members = plan.members(dir);
+        if options.chain == Some(Kind::Anvil) {
+            let port = usize::from(plan.base_port) + 2 * members.len();
+            plan.chain = Some(ChainPlan::new(dir, u16::try_from(port)?, options)?);
+        }
         let mut addresses = Vec::with_capacity(members.len());
         for member in &members {
             fs::create_dir_all(&member.dir)
                 .with_context(|| format!("cannot make folder {}", member.dir.display()))?;
             // Left by a run that was interrupted before the plan was written.
-            let key =
-                if member.key().exists() { key::load(&member.key())? } else { key::create(&member.key())? };
-            addresses.push(key.address());
+            addresses.push(chain::key_in(&member.key())?.address());
             write(&member.config(), &plan.config(dir, member))?;
         }
         let committee = plan.committee(&members, &addresses)?;
+        if plan.chain.is_some() {
+            committee.check_chain_limits().context("the contract does not take these members")?;
+        }
         write(&committee_path(dir), &toml::to_string(&committee).context("cannot spell the committee")?)?;
         // Last: a folder with a plan is whole.
         write(&plan_path(dir), &toml::to_string(&plan).context("cannot spell the plan")?)?;
@@ -265,8 +303,8 @@ impl Plan {
             }
         }
         let parts = CommitteeParts {
-            chain_id: 0,
-            verifying_contract: Address::ZERO,
+            chain_id: self.chain.as_ref().map_or(0, |chain| chain.chain_id),
+            verifying_contract: self.chain.as_ref().map_or(Address::ZERO, |chain| chain.contract),
             epoch: 1,
             min_copies: self.min_copies,
             min_retention: committee_cmd::MIN_RETENTION,
@@ -280,19 +318,20 @@ impl Plan {
 
     fn config(&self, dir: &Path, member: &Member) -> String {
         let quoted = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
-        format!(
+        let mut text = format!(
             "# {} of a devnet. See `da-node config default {}` for every setting.\n\
-             [node]\nkey = {}\ncommittee = {}\ndata_dir = {}\n\n\
-             [listen]\ngrpc = \"{}\"\nhttp = \"{}\"\n\n[{}]\n",
+             [node]\nkey = {}\ndata_dir = {}\n",
             member.name,
             member.role,
             quoted(&member.key()),
-            quoted(&committee_path(dir)),
             quoted(&member.dir.join("data")),
-            member.grpc,
-            member.http,
-            member.role,
-        )
+        );
+        text.push_str(&format!("committee = {}\n", quoted(&committee_path(dir))));
+        text.push_str(&format!(
+            "\n[listen]\ngrpc = \"{}\"\nhttp = \"{}\"\n\n[{}]\n",
+            member.grpc, member.http, member.role
+        ));
+        text
     }
 }
 
@@ -303,6 +342,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key;
 
     #[test]
     fn the_default_is_five_regions_and_a_gateway() {
@@ -360,5 +400,35 @@ mod tests {
         let message = Plan::prepare(dir.path(), &other).unwrap_err().to_string();
         assert!(message.contains("has --gateways 2, not 3"), "{message}");
         assert_eq!(fs::read(committee_path(dir.path())).unwrap(), before);
+    }
+
+    #[test]
+    fn a_chain_takes_one_port_more_and_binds_the_committee() {
+        let dir = tempfile::tempdir().unwrap();
+        let on_chain = Options { chain: Some(Kind::Anvil), ..Options::default() };
+        for (port, fine) in [(65_523, true), (65_524, false)] {
+            let options = Options { base_port: Some(port), ..on_chain.clone() };
+            assert_eq!(Plan::new(&options).is_ok(), fine, "{port}");
+        }
+        let plan = Plan::prepare(dir.path(), &on_chain).unwrap();
+        let chain = plan.chain.clone().unwrap();
+        assert_eq!(chain.port, 7712);
+        let committee = committee_cmd::load(&committee_path(dir.path())).unwrap();
+        assert_eq!(committee.parts().chain_id, chain.chain_id);
+        assert_eq!(committee.parts().verifying_contract, chain.contract);
+        assert_eq!(Plan::load(dir.path()).unwrap(), plan);
+        assert_eq!(Plan::prepare(dir.path(), &Options::default()).unwrap(), plan);
+        let without = Options { chain: Some(Kind::None), ..Options::default() };
+        let message = Plan::prepare(dir.path(), &without).unwrap_err().to_string();
+        assert!(message.contains("has --chain anvil, not none"), "{message}");
+        let other = Options { grace: Some(7), ..Options::default() };
+        let message = Plan::prepare(dir.path(), &other).unwrap_err().to_string();
+        assert!(message.contains("has --grace 120, not 7"), "{message}");
+        // More seats than the contract takes.
+        let many = Options { regions: Some("9".into()), replicas_per_region: Some(32), ..on_chain };
+        let other = tempfile::tempdir().unwrap();
+        let error = Plan::prepare(other.path(), &many).unwrap_err();
+        assert!(format!("{error:#}").contains("the contract does not take"), "{error:#}");
+        assert!(Plan::load(other.path()).is_err());
     }
 }

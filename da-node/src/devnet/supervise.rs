@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use tokio::process::Child;
 use tokio::time::{Instant, sleep};
 
+use super::chain::{self, Chain, Kind};
 use super::plan::{Member, Options, Plan, committee_path};
 use super::{GONE_WITHIN, START_WITHIN, process};
 use crate::server::stop_signal;
@@ -62,11 +63,13 @@ pub async fn run(dir: &Path, options: &Options) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make folder {}", dir.display()))?;
     let dir = dir.canonicalize().with_context(|| format!("cannot find {}", dir.display()))?;
     let _lock = lock(&dir).await?;
-    let plan = Plan::prepare(&dir, options)?;
+    let program = chain::choose(&dir, options)?;
+    let kind = if program.is_some() { Kind::Anvil } else { Kind::None };
+    let plan = Plan::prepare(&dir, &Options { chain: Some(kind), ..options.clone() })?;
     let members = plan.members(&dir);
-
+    let mut chain = None;
     let outcome = tokio::select! {
-        started = start_all(&dir, &members) => match started {
+        started = start_all(&dir, &plan, &members, program, &mut chain) => match started {
             Ok(()) => {
                 println!("{}", welcome(&dir, &plan, &members));
                 Ok(stop.as_mut().await)
@@ -78,11 +81,24 @@ pub async fn run(dir: &Path, options: &Options) -> Result<()> {
     if let Ok(signal) = &outcome {
         println!("{signal}: stopping");
     }
-    stop_all(&members).await?;
+    let stopped = stop_all(&members).await;
+    if let Some(chain) = chain {
+        chain.stop().await;
+    }
+    stopped?;
     outcome.map(|_| println!("stopped"))
 }
 
-async fn start_all(dir: &Path, members: &[Member]) -> Result<()> {
+async fn start_all(
+    dir: &Path,
+    plan: &Plan,
+    members: &[Member],
+    program: Option<PathBuf>,
+    chain: &mut Option<Chain>,
+) -> Result<()> {
+    if let (Some(program), Some(plan_of_chain)) = (program, &plan.chain) {
+        *chain = Some(Chain::start(dir, program, plan, plan_of_chain).await?);
+    }
     let lock = lock_path(dir);
     try_join_all(members.iter().map(|member| async {
         if let Some(pid) = process::running(member) {
@@ -143,19 +159,36 @@ fn welcome(dir: &Path, plan: &Plan, members: &[Member]) -> String {
     for member in members {
         out.push_str(&format!("  {:<20} {:<28} http://{}\n", member.name, member.endpoint(), member.http));
     }
-    let gateways: Vec<_> = members.iter().filter(|m| m.role == "gateway").map(Member::endpoint).collect();
+    if let Some(chain) = &plan.chain {
+        out.push_str(&format!(
+            "  {:<20} {:<28} chain id {}, contract {}\n",
+            "chain",
+            chain.url(),
+            chain.chain_id,
+            chain.contract
+        ));
+    }
     let victim = members.last().map_or("", |m| m.name.as_str());
+    out.push_str("type next:\n");
+    for line in environment(dir, members).lines() {
+        out.push_str(&format!("  {line}\n"));
+    }
     out.push_str(&format!(
-        "type next:\n  \
-         export MERIDIAN_GATEWAY={}\n  \
-         export MERIDIAN_COMMITTEE={}\n  \
-         da put FILE\n  \
+        "  da put FILE\n  \
          da-node devnet kill --dir {dir} {victim}\n  \
          da-node devnet status --dir {dir}\n\
          ready; Ctrl-C stops everything",
-        gateways.join(","),
-        committee_path(dir).display(),
         dir = dir.display(),
     ));
     out
+}
+
+/// What `da` takes from its environment to find the network.
+fn environment(dir: &Path, members: &[Member]) -> String {
+    let gateways: Vec<_> = members.iter().filter(|m| m.role == "gateway").map(Member::endpoint).collect();
+    format!(
+        "export MERIDIAN_GATEWAY={}\nexport MERIDIAN_COMMITTEE={}\n",
+        gateways.join(","),
+        committee_path(dir).display()
+    )
 }
