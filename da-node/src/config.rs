@@ -200,8 +200,16 @@ fn at_line(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     ConfigError::File {
         path: path.to_owned(),
         line: line + 1,
-        problem: error.message().to_owned(),
-        text: text.lines().nth(line).unwrap_or_default().trim().to_owned(),
+        problem: without_address(error.message()),
+        text: without_address(text.lines().nth(line).unwrap_or_default().trim()),
+    }
+}
+
+/// A line up to the first address in it, which may carry a key.
+fn without_address(line: &str) -> String {
+    match line.find("://") {
+        Some(place) => format!("{}...", &line[..place + 3]),
+        None => line.to_owned(),
     }
 }
 
@@ -223,13 +231,13 @@ fn apply<C: Config>(table: &mut Table, defaults: &Table, o: &Override) -> Result
     let default = defaults.get(&o.section).and_then(|s| s.get(&o.key));
     let value = match default {
         Some(Value::String(_)) | None => Value::String(o.value.clone()),
-        Some(_) => o.value.parse::<Value>().map_err(|e| bad(e.message().to_owned()))?,
+        Some(_) => o.value.parse::<Value>().map_err(|e| bad(without_address(e.message())))?,
     };
     let entry = table.entry(o.section.clone()).or_insert_with(|| Value::Table(Table::new()));
     if let Value::Table(section) = entry {
         section.insert(o.key.clone(), value);
     }
-    C::deserialize(Value::Table(table.clone())).map_err(|e| bad(e.message().to_owned()))?;
+    C::deserialize(Value::Table(table.clone())).map_err(|e| bad(without_address(e.message())))?;
     Ok(())
 }
 

@@ -232,6 +232,11 @@ metrics! {
     /// Time that CPU work waited for its pool.
     cpu_wait_seconds: Histogram<f64>, "meridian_cpu_wait_seconds", "s", [];
 
+    /// Time since the chain was last read. While no endpoint answers, what was known before stays.
+    chain_age: Gauge<u64>, "meridian_chain_age_seconds", "s", [];
+    /// The settled block up to which the chain was read.
+    chain_block: Gauge<u64>, "meridian_chain_block", "{block}", [];
+
     /// Resident memory of the process.
     process_memory: ResidentMemory, "meridian_process_resident_bytes", "By", [];
     /// CPU time of the process, user and system.

@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures::future::BoxFuture;
@@ -30,7 +31,10 @@ use crate::http::{self, Pages, StatusSource, status};
 use crate::log_service::LogService;
 use crate::replica::{self, Replica};
 use crate::server::{Server, stop_signal};
-use crate::{committee_cmd, key, telemetry};
+use crate::{committee_cmd, key, metrics, telemetry};
+
+/// How often the age of what is known of the chain is measured.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
 /// What every host has.
 struct Common {
@@ -161,12 +165,27 @@ async fn host(
 }
 
 /// Where the committee comes from: a file, or else the chain.
-async fn source(committee: Option<Committee>, chain: &Chain) -> Result<Box<dyn CommitteeSource>> {
+async fn source(committee: Option<Committee>, chain: &Chain) -> Result<Arc<dyn CommitteeSource>> {
     if let Some(committee) = committee {
-        return Ok(Box::new(FixedSource::new(Arc::new(committee))));
+        return Ok(Arc::new(FixedSource::new(Arc::new(committee))));
     }
     let source = ChainSource::connect(chain.pool()?, chain.reading(), chain.poll()).await;
-    Ok(Box::new(source.context("cannot read the chain: check [chain]")?))
+    let source = Arc::new(source.context("cannot read the chain: check [chain]")?);
+    tokio::spawn(measure(Arc::downgrade(&source)));
+    Ok(source)
+}
+
+/// Measures how old what is known of the chain is, as long as somebody needs it.
+async fn measure(source: Weak<ChainSource>) {
+    while let Some(source) = source.upgrade() {
+        let metrics = metrics::get();
+        metrics.chain_age.record(source.health().age().as_secs(), &[]);
+        if let Some(head) = source.view().borrow().head {
+            metrics.chain_block.record(head.number, &[]);
+        }
+        drop(source);
+        tokio::time::sleep(MEASURE_EVERY).await;
+    }
 }
 
 async fn bind(address: std::net::SocketAddr) -> Result<TcpListener> {

@@ -372,7 +372,7 @@ report! {
         puts_in_flight: Option<u64>,
         /// Blobs that at least one region does not hold yet.
         uploads_pending: Option<u64>,
-        /// Entries under its last anchor. Absent without a chain or an anchor, as the next four.
+        /// Entries under its last anchor. Absent without one, as the next three.
         anchored_size: Option<u64>,
         /// Epoch of its last anchor.
         anchored_epoch: Option<u64>,
@@ -380,7 +380,7 @@ report! {
         anchored_block: Option<u64>,
         /// Seconds since the checkpoint of its last anchor.
         anchor_age_s: Option<u64>,
-        /// Certified entries that are not anchored yet.
+        /// Certified entries that are not anchored yet. Absent without a chain.
         anchor_waiting: Option<u64>,
         /// Version of its program.
         version: Option<String>,

@@ -118,3 +118,44 @@ fn the_example_is_the_defaults() {
     let file = file(&text);
     assert_eq!(load::<Small>(Some(file.path()), &[]).unwrap(), Small::default());
 }
+
+fn replica(text: &str) -> Result<roles::ReplicaConfig, String> {
+    let file = file(text);
+    load(Some(file.path()), &[]).map_err(|error| error.to_string())
+}
+
+const CHAIN: &str = "[chain]\nrpc = [\"https://rpc.example/hunter2\"]\nchain_id = 2048\n\
+    contract = \"0x1111111111111111111111111111111111111111\"\n";
+
+#[test]
+fn committees_come_from_a_file_or_from_a_chain() {
+    use meridian_client::chain::settled::Settled;
+    let config = replica(CHAIN).unwrap();
+    assert!(config.chain.is_on());
+    assert_eq!(config.chain.settled, Settled::Finalized);
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let config = replica(&format!("{CHAIN}settled = 12\n")).unwrap();
+    assert_eq!(config.chain.settled, Settled::Confirmations(12));
+    assert!(!replica("[node]\ncommittee = \"committee.toml\"\n").unwrap().chain.is_on());
+    for (line, problem) in [
+        ("contract = ", "chain.contract is not set, and rpc is"),
+        ("chain_id = ", "chain.chain_id is not set, and rpc is"),
+        ("rpc = ", "chain.rpc is not set, and contract is"),
+    ] {
+        let text: String = CHAIN.split_inclusive('\n').filter(|text| !text.starts_with(line)).collect();
+        assert_eq!(replica(&text).unwrap_err(), problem);
+    }
+    assert_eq!(replica(&format!("{CHAIN}poll_ms = 0\n")).unwrap_err(), "chain.poll_ms must not be 0");
+}
+
+#[test]
+fn no_error_shows_the_address_of_an_endpoint() {
+    for text in [
+        "[chain]\nrpc = \"https://rpc.example/hunter2\"\n",
+        "[chain]\nrpc = [\"ws://rpc.example/hunter2\"]\n",
+        "[chain]\nrpc = [\"https://rpc.example/hunter2\", 1]\n",
+    ] {
+        let error = replica(text).unwrap_err();
+        assert!(error.contains("line 2") && !error.contains("hunter2"), "{error}");
+    }
+}
