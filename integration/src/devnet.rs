@@ -6,6 +6,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use alloy::primitives::U256;
+use alloy::providers::{Provider, ProviderBuilder};
 use anyhow::{Context, Result, bail, ensure};
 use meridian_client::chain::source::{CommitteeSource, FixedSource};
 use meridian_client::fetch::Reader;
@@ -115,6 +117,16 @@ impl Devnet {
         Ok((chain.url(), chain.contract))
     }
 
+    /// Gives an account of the chain a thousand ether.
+    ///
+    /// # Errors
+    /// When there is no chain or it does not answer.
+    pub async fn fund(&self, account: Address) -> Result<()> {
+        let provider = ProviderBuilder::new().connect_http(self.chain()?.0.parse()?);
+        let ether = U256::from(1_000) * U256::from(10).pow(U256::from(18));
+        Ok(provider.raw_request("anvil_setBalance".into(), (account, ether)).await?)
+    }
+
     /// The folder of the network.
     #[must_use]
     pub fn folder(&self) -> PathBuf {
@@ -148,11 +160,13 @@ impl Devnet {
     /// A client that puts through all gateways.
     #[must_use]
     pub fn submitter(&self) -> Submitter {
-        Submitter::new(
-            FixedSource::new(Arc::clone(&self.committee)).view(),
-            self.channels.clone(),
-            self.gateways(),
-        )
+        self.submitter_to(self.gateways())
+    }
+
+    /// A client that puts through these gateways.
+    #[must_use]
+    pub fn submitter_to(&self, gateways: Vec<String>) -> Submitter {
+        Submitter::new(FixedSource::new(Arc::clone(&self.committee)).view(), self.channels.clone(), gateways)
     }
 
     /// A client that reads, with nothing measured yet.

@@ -36,6 +36,12 @@ const NOTICE_SECONDS: u64 = 10;
 const GRACE_SECONDS: u64 = 120;
 /// What each account has whenever the devnet starts: a thousand ether.
 const BALANCE: U256 = U256::from_limbs([0x35c9_adc5_dea0_0000, 0x36, 0, 0]);
+/// Blocks that follow one which members take for settled.
+const SETTLED: u64 = 1;
+/// Milliseconds between two looks at the chain.
+const POLL_MS: u64 = 500;
+/// Seconds between two anchors of a log that grows.
+pub(super) const ANCHOR_SECONDS: u64 = 3;
 /// Pause before a chain that has ended is started again.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 
@@ -81,6 +87,17 @@ impl ChainPlan {
             grace,
             hardfork: options.hardfork.clone(),
         })
+    }
+
+    /// What every member's settings say of it.
+    pub(super) fn settings(&self) -> String {
+        format!(
+            "\n[chain]\nrpc = [\"{}\"]\ncontract = \"{}\"\nchain_id = {}\nsettled = {SETTLED}\n\
+             poll_ms = {POLL_MS}\nfrom_block = 1\n",
+            self.url(),
+            self.contract,
+            self.chain_id,
+        )
     }
 
     /// Where it answers JSON-RPC.

@@ -326,7 +326,14 @@ impl Plan {
             quoted(&member.key()),
             quoted(&member.dir.join("data")),
         );
-        text.push_str(&format!("committee = {}\n", quoted(&committee_path(dir))));
+        match &self.chain {
+            None => text.push_str(&format!("committee = {}\n", quoted(&committee_path(dir)))),
+            Some(chain) => text.push_str(&chain.settings()),
+        }
+        if self.chain.is_some() && member.role == "gateway" {
+            let key = quoted(&chain::anchor_key(member));
+            text.push_str(&format!("\n[anchor]\nkey = {key}\ninterval_s = {}\n", chain::ANCHOR_SECONDS));
+        }
         text.push_str(&format!(
             "\n[listen]\ngrpc = \"{}\"\nhttp = \"{}\"\n\n[{}]\n",
             member.grpc, member.http, member.role
@@ -342,7 +349,8 @@ fn write(path: &Path, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key;
+    use crate::config::roles::{GatewayConfig, ReplicaConfig};
+    use crate::{config, key};
 
     #[test]
     fn the_default_is_five_regions_and_a_gateway() {
@@ -421,6 +429,17 @@ mod tests {
         let without = Options { chain: Some(Kind::None), ..Options::default() };
         let message = Plan::prepare(dir.path(), &without).unwrap_err().to_string();
         assert!(message.contains("has --chain anvil, not none"), "{message}");
+        for member in plan.members(dir.path()) {
+            let file = member.config();
+            let read = if member.role == "gateway" {
+                let config = config::load::<GatewayConfig>(Some(&file), &[]).unwrap();
+                assert!(config.anchor.is_on());
+                config.chain
+            } else {
+                config::load::<ReplicaConfig>(Some(&file), &[]).unwrap().chain
+            };
+            assert_eq!((read.contract, read.chain_id, read.from_block), (chain.contract, chain.chain_id, 1));
+        }
         let other = Options { grace: Some(7), ..Options::default() };
         let message = Plan::prepare(dir.path(), &other).unwrap_err().to_string();
         assert!(message.contains("has --grace 120, not 7"), "{message}");
