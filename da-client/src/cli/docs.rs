@@ -88,6 +88,7 @@ again, and the same test without the variable fails when it differs.
 $ da put batch.bin --cert-out batch.cert     # prints the blob id
 $ da get 0xf114... --out batch.bin           # or: da get batch.cert --out batch.bin
 $ da cert verify batch.cert                  # needs the committee and no network
+$ da cert verify batch.cert --chain https://rpc.example --contract 0x5fbd...   # asks the contract too
 $ da sample 0xf114... -n 16
 $ da open batch.cert --range 0..62           # of a blob that was put with --kzg
 ```
@@ -100,6 +101,13 @@ one, the committee that the first gateway in reach gives is trusted the first ti
 its fingerprint. From then on each command that uses the network compares the pin with what the first gateway in reach
 says and refuses to go on (exit code 6, reason `COMMITTEE_CHANGED`) when they differ; to accept another committee, remove
 the pin. There is one pin for each user: who works with several networks names their files.
+
+With `--chain` and `--contract` (or `MERIDIAN_CHAIN` and `MERIDIAN_CONTRACT`) committees come from the contract instead,
+those of all epochs, and nothing is pinned. A certificate is then checked with the committee of its own epoch, `da cert
+verify` asks the contract as well and says what both say, and blobs of earlier epochs are read from the replicas that keep
+them. Several endpoints stand in for each other; where they contradict each other (exit code 5, reason `CHAIN_DISPUTED`)
+the majority is believed, and nobody without one. Only blocks that `--settled` takes for settled count. The contract's
+history is read from its deployment each time: `--from-block` saves looking for that block.
 
 Gateways are those of `--gateway` or `MERIDIAN_GATEWAY`, in that order, else those of the committee. Reading, sampling
 and logs need no gateway once the committee is known.
