@@ -1,0 +1,4 @@
+//! Epochs that change under a network at work.
+
+#[path = "epochs/gateway.rs"]
+mod gateway;
