@@ -170,7 +170,7 @@ fn welcome(dir: &Path, plan: &Plan, members: &[Member]) -> String {
     }
     let victim = members.last().map_or("", |m| m.name.as_str());
     out.push_str("type next:\n");
-    for line in environment(dir, members).lines() {
+    for line in environment(dir, plan, members).lines() {
         out.push_str(&format!("  {line}\n"));
     }
     out.push_str(&format!(
@@ -184,11 +184,16 @@ fn welcome(dir: &Path, plan: &Plan, members: &[Member]) -> String {
 }
 
 /// What `da` takes from its environment to find the network.
-fn environment(dir: &Path, members: &[Member]) -> String {
+fn environment(dir: &Path, plan: &Plan, members: &[Member]) -> String {
     let gateways: Vec<_> = members.iter().filter(|m| m.role == "gateway").map(Member::endpoint).collect();
-    format!(
-        "export MERIDIAN_GATEWAY={}\nexport MERIDIAN_COMMITTEE={}\n",
-        gateways.join(","),
-        committee_path(dir).display()
-    )
+    let committee = match &plan.chain {
+        None => format!("export MERIDIAN_COMMITTEE={}\n", committee_path(dir).display()),
+        // The newest block will do on a chain of one's own.
+        Some(chain) => format!(
+            "export MERIDIAN_CHAIN={} MERIDIAN_CONTRACT={} MERIDIAN_SETTLED=0\n",
+            chain.url(),
+            chain.contract
+        ),
+    };
+    format!("export MERIDIAN_GATEWAY={}\n{committee}", gateways.join(","))
 }

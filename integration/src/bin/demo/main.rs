@@ -3,6 +3,8 @@
 //! Runs the very commands that a user would type and prints each of them. Ends with a table; exits 0 only if
 //! everything in it held.
 
+mod chain;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -87,11 +89,16 @@ impl Demo {
         let scratch = tempfile::tempdir()?;
         let network = scratch.path().join("network");
         heading("a network of five regions, each replica a process of its own, and a gateway");
-        say(&["da-node", "devnet", "--dir", "network", "--base-port", &BASE_PORT.to_string()]);
+        let (port, anvil) = (BASE_PORT.to_string(), meridian_integration::anvil::find()?);
+        let mut words = vec!["--base-port", &port, "--chain", "none"];
+        if let Some(anvil) = &anvil {
+            words = vec!["--base-port", &port, "--chain", "anvil", "--anvil", text(anvil)?];
+        }
+        say(&[&["da-node", "devnet", "--dir", "network"], words.as_slice()].concat());
         let devnet = Command::new(bin.join("da-node"))
             .args(["devnet", "--dir"])
             .arg(&network)
-            .args(["--base-port", &BASE_PORT.to_string()])
+            .args(&words)
             .stdout(Stdio::null())
             .stderr(fs::File::create(scratch.path().join("devnet.log"))?)
             .stdin(Stdio::null())
@@ -113,6 +120,7 @@ impl Demo {
 
     fn run(mut self) -> Result<bool> {
         self.put_batches()?;
+        self.show_chain()?;
         self.kill_machines()?;
         self.read_without_gateway()?;
         self.recover()?;
@@ -377,15 +385,27 @@ impl Demo {
         Ok(())
     }
 
+    /// As [`Self::da`], for a command that takes the committee from the chain.
+    fn da_on_chain(&self, words: &[&str]) -> Result<Ran> {
+        let mut line = vec!["da"];
+        line.extend(words);
+        say(&line);
+        self.run_with("da", words, false)
+    }
+
     fn quietly(&self, program: &str, words: &[&str]) -> Result<Ran> {
+        self.run_with(program, words, true)
+    }
+
+    fn run_with(&self, program: &str, words: &[&str], committee_file: bool) -> Result<Ran> {
         let begun = Instant::now();
-        let out = Command::new(self.bin.join(program))
-            .args(words)
-            .env("MERIDIAN_GATEWAY", format!("http://127.0.0.1:{BASE_PORT}"))
-            .env("MERIDIAN_COMMITTEE", self.committee())
-            .stdin(Stdio::null())
-            .output()
-            .with_context(|| format!("{program} does not start"))?;
+        let mut command = Command::new(self.bin.join(program));
+        command.args(words).env("MERIDIAN_GATEWAY", format!("http://127.0.0.1:{BASE_PORT}"));
+        if committee_file {
+            command.env("MERIDIAN_COMMITTEE", self.committee());
+        }
+        let out =
+            command.stdin(Stdio::null()).output().with_context(|| format!("{program} does not start"))?;
         Ok(Ran {
             code: out.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
