@@ -401,6 +401,9 @@ impl Demo {
         let begun = Instant::now();
         let mut command = Command::new(self.bin.join(program));
         command.args(words).env("MERIDIAN_GATEWAY", format!("http://127.0.0.1:{BASE_PORT}"));
+        for name in ["MERIDIAN_COMMITTEE", "MERIDIAN_CHAIN", "MERIDIAN_CONTRACT"] {
+            command.env_remove(name);
+        }
         if committee_file {
             command.env("MERIDIAN_COMMITTEE", self.committee());
         }
