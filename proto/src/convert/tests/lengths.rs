@@ -17,9 +17,15 @@ use crate::FILE_DESCRIPTOR_SET;
 const OF_ANY_LENGTH: [&str; 5] =
     ["PutRequest.chunk", "DisperseRequest.rlc", "DisperseRequest.rows", "GetRowsResponse.rows", "Sample.row"];
 
-/// Fields that may be empty.
-const OPTIONAL: [&str; 4] =
-    ["PutStart.expected_blob_id", "PutStart.kzg_root", "GetCertificateRequest.namespace", "Candidate.rlc"];
+/// Fields that may be empty or absent.
+const OPTIONAL: [&str; 6] = [
+    "PutStart.expected_blob_id",
+    "PutStart.kzg_root",
+    "GetCertificateRequest.namespace",
+    "Candidate.rlc",
+    "GatewayStatus.anchor",
+    "AnchorStatus.transaction",
+];
 
 /// Messages whose only content is a certificate, which has tests of its own, and the committee, likewise.
 const ELSEWHERE: [&str; 3] = ["PutResponse", "GetCertificateResponse", "Committee"];
@@ -124,7 +130,7 @@ fn changes(
                 }
             }
             Type::Message => {
-                if !repeated && field.oneof_index.is_none() {
+                if !repeated && !OPTIONAL.contains(&path.as_str()) && field.oneof_index.is_none() {
                     visit(&path, "absent", dropped());
                 }
                 let inner = field.type_name().rsplit('.').next().unwrap();
