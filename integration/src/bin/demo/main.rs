@@ -99,14 +99,15 @@ impl Demo {
             .args(["devnet", "--dir"])
             .arg(&network)
             .args(&words)
-            .stdout(Stdio::null())
+            .stdout(fs::File::create(scratch.path().join("devnet.out"))?)
             .stderr(fs::File::create(scratch.path().join("devnet.log"))?)
             .stdin(Stdio::null())
             .spawn()
             .context("da-node does not start")?;
         let mut demo = Self { bin, scratch, network, devnet, batches: vec![], held: vec![] };
         let begun = Instant::now();
-        while demo.quietly("da", &["status", "--json"])?.code != 0 {
+        // It says so when every member serves.
+        while !fs::read_to_string(demo.scratch.path().join("devnet.out"))?.contains("ready;") {
             ensure!(begun.elapsed() < Duration::from_secs(60), "the network did not come up in a minute");
             ensure!(
                 demo.devnet.try_wait()?.is_none(),
