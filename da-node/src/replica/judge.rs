@@ -42,10 +42,15 @@ pub(super) struct Bounds {
     gateway: GatewayMember,
     /// The latest anchor of the log in an epoch before the checkpoint's. What is below it is settled.
     anchored: Option<Anchor>,
+    /// The latest anchor in the checkpoint's epoch. Below it, too, entries of earlier epochs are settled: anybody may
+    /// anchor the next epoch before the last one's closing got there.
+    covering: Option<Anchor>,
     /// There is proof that the checkpoint leads to the floor.
     proved_floor: Option<Checkpoint>,
     /// There is proof that the checkpoint leads to the anchor.
     proved_anchored: bool,
+    /// There is proof that the checkpoint leads to the covering anchor.
+    proved_covering: bool,
 }
 
 impl Accepted {
@@ -73,7 +78,8 @@ impl Replica {
         let floor = self.floor(&view, &gateway.address, &standing)?;
         let anchors = view.anchors.get(&gateway.address).map_or(&[][..], Vec::as_slice);
         let anchored = anchors.iter().rev().find(|anchor| anchor.epoch < checkpoint.epoch).copied();
-        let (mut proved_floor, mut proved_anchored) = (None, false);
+        let covering = anchors.iter().find(|anchor| anchor.epoch == checkpoint.epoch).copied();
+        let (mut proved_floor, mut proved_anchored, mut proved_covering) = (None, false, false);
         // Only for a checkpoint of this minute: anybody can show old ones.
         if self.check_time(checkpoint, None).is_ok() {
             if let Some(floor) = floor.filter(|floor| floor.size > checkpoint.size)
@@ -84,8 +90,20 @@ impl Replica {
             if let Some(anchor) = anchored.filter(|anchor| anchor.size > checkpoint.size) {
                 proved_anchored = self.leads_to(&view, checkpoint, anchor.size, anchor.root).await;
             }
+            if let Some(anchor) = covering.filter(|anchor| anchor.size > checkpoint.size) {
+                proved_covering = self.leads_to(&view, checkpoint, anchor.size, anchor.root).await;
+            }
         }
-        Ok(Bounds { view, standing, gateway, anchored, proved_floor, proved_anchored })
+        Ok(Bounds {
+            view,
+            standing,
+            gateway,
+            anchored,
+            covering,
+            proved_floor,
+            proved_anchored,
+            proved_covering,
+        })
     }
 
     /// All rules that need no rows. The caller has the log's lock.
@@ -129,10 +147,19 @@ impl Replica {
         let entries = request.entries.get(known..).unwrap_or_default().to_vec();
         self.check_entries(&checkpoint, &bounds, &range, &entries)?;
         let floor = floor.map(|floor| (floor.size, floor.root));
-        let anchor = bounds.anchored.map(|anchor| (anchor.size, anchor.root));
-        let passed: Vec<_> = [floor, anchor].into_iter().flatten().collect();
+        let anchors =
+            [bounds.anchored, bounds.covering].map(|anchor| anchor.map(|anchor| (anchor.size, anchor.root)));
+        let passed: Vec<_> = anchors.into_iter().chain([floor]).flatten().collect();
+        let range_size = range.size();
         self.check_roots(&checkpoint, range, &entries, &passed)?;
-        if bounds.anchored.is_some_and(|anchor| anchor.size > checkpoint.size && !bounds.proved_anchored) {
+        let is_above = |anchor: &Anchor| anchor.size > checkpoint.size;
+        let settled = bounds.anchored.map_or(0, |anchor| anchor.size);
+        let covered = (range_size..)
+            .zip(&entries)
+            .any(|(index, entry)| index >= settled && entry.epoch < checkpoint.epoch);
+        if (bounds.anchored.as_ref().is_some_and(is_above) && !bounds.proved_anchored)
+            || (covered && bounds.covering.as_ref().is_some_and(is_above) && !bounds.proved_covering)
+        {
             let text = "the checkpoint is below an anchor, and nobody proves now that it leads there";
             return Err(ApiError::new(Reason::EpochPending, text).retry_after(CHAIN_WAIT));
         }
@@ -167,11 +194,12 @@ impl Replica {
             Some(index) => self.logs.entry(&checkpoint.gateway, index)?,
             None => None,
         };
-        let settled = bounds.anchored.map_or(0, |anchor| anchor.size);
+        let size_of = |anchor: &Option<Anchor>| anchor.map_or(0, |anchor| anchor.size);
+        let (settled, covered) = (size_of(&bounds.anchored), size_of(&bounds.covering));
         let mut earliest = last.map_or(0, |entry| entry.time);
         for (index, entry) in (range.size()..).zip(new) {
             let refused = |reason, text| Err(ApiError::new(reason, text).with("index", index));
-            let is_settled = index < settled;
+            let is_settled = index < settled || (entry.epoch < checkpoint.epoch && index < covered);
             if (entry.epoch == checkpoint.epoch) == is_settled || entry.epoch > checkpoint.epoch {
                 let text =
                     format!("entry {index} has epoch {}, the checkpoint {}", entry.epoch, checkpoint.epoch);

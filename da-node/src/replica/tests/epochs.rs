@@ -216,6 +216,36 @@ async fn entries_of_an_earlier_epoch_are_held_against_its_anchor() {
     assert_eq!(answer(&replica, &at(&closing, NOW + GRACE)).await, Ok(()));
 }
 
+/// Anybody may anchor the next epoch before the closing of the last one got there: that closing never comes.
+#[tokio::test]
+async fn an_anchor_of_the_next_epoch_settles_what_the_last_one_left_open() {
+    let (mut net, folder) = (Net::alone().await, tempfile::tempdir().unwrap());
+    let blobs: Vec<_> = (0..4).map(|seed| Blob::of(3000, seed)).collect();
+    let anchored = net.log().with(&blobs[0]);
+    let closing = anchored.clone().with(&blobs[1]);
+    net.next_epoch(0, |_| {});
+    let in_new = |log: &Log| Log { epoch: FIRST + 1, ..log.clone() };
+    let replica = net.open(1, folder.path()).await;
+    for blob in &blobs {
+        send(&replica, net.upload(1, blob)).await.unwrap();
+    }
+    net.anchor(&anchored);
+    let next = in_new(&closing).with(&blobs[2]);
+    assert_eq!(refused(replica.cosign(next.request(0)).await), Reason::EpochPending);
+    net.anchor(&next);
+    // Below it somebody has to prove that the checkpoint leads there.
+    assert_eq!(refused(replica.cosign(in_new(&closing).request(0)).await), Reason::EpochPending);
+    // At its size, another log; above it, an entry of the last epoch.
+    let mut fork = next.clone();
+    fork.entries[1].namespace = [1; 32].into();
+    assert_eq!(refused(replica.cosign(fork.request(0)).await), Reason::LogFork);
+    let mut late = next.clone();
+    late.entries.push(closing.entry(&blobs[3]));
+    assert_eq!(refused(replica.cosign(late.request(0)).await), Reason::EntryEpochMismatch);
+    assert!(is_signed(replica.cosign(next.request(0)).await));
+    assert!(is_signed(replica.cosign(next.with(&blobs[3]).request(3)).await));
+}
+
 #[tokio::test]
 async fn entries_that_were_cosigned_need_no_anchor() {
     let (mut net, folder) = (Net::alone().await, tempfile::tempdir().unwrap());
