@@ -2,3 +2,5 @@
 
 #[path = "epochs/gateway.rs"]
 mod gateway;
+#[path = "epochs/replica.rs"]
+mod replica;
