@@ -49,6 +49,8 @@ pub(super) struct Floor {
     highest: Option<Checkpoint>,
     /// Two checkpoints contradict each other.
     forked: bool,
+    /// Whether one size and root was proved to lead to another, and the second in which that was asked.
+    asked: HashMap<[(u64, B256); 2], (u64, bool)>,
 }
 
 impl Watched {
@@ -145,8 +147,23 @@ impl Replica {
     }
 
     /// Whether a checkpoint is proved to be of the same log as a later size and root: a replica that is far behind has
-    /// to cosign what lies between step by step.
+    /// to cosign what lies between step by step. The caller has the log's lock.
+    ///
+    /// Anybody can show a checkpoint again and again: others are asked about it once a second.
     pub(super) async fn leads_to(&self, view: &View, checkpoint: &Checkpoint, size: u64, root: B256) -> bool {
+        let watched = self.floors.logs().get(&checkpoint.gateway).cloned().unwrap_or_default();
+        let (question, now) = ([(checkpoint.size, checkpoint.root), (size, root)], self.clock.now());
+        if let Some((_, proved)) = watched.floor().asked.get(&question).filter(|(asked, _)| *asked == now) {
+            return *proved;
+        }
+        let proved = self.is_proved(view, checkpoint, size, root).await;
+        let mut floor = watched.floor();
+        floor.asked.retain(|_, (asked, _)| *asked == now);
+        floor.asked.insert(question, (now, proved));
+        proved
+    }
+
+    async fn is_proved(&self, view: &View, checkpoint: &Checkpoint, size: u64, root: B256) -> bool {
         let log = checkpoint.gateway;
         let calls = self.log_endpoints(view, &log).into_iter().map(async |endpoint| {
             let calls = self.channels.log(&endpoint)?.within(CALL);

@@ -14,6 +14,7 @@ use meridian_proto::error::{ApiError, Reason};
 use super::Replica;
 use super::epochs::{CHAIN_WAIT, Standing};
 use super::record::wide;
+use crate::cpu;
 
 /// How far the timestamp of a checkpoint may be from this host's clock, seconds.
 pub(super) const MAX_SKEW: u64 = 60;
@@ -80,8 +81,8 @@ impl Replica {
         let anchored = anchors.iter().rev().find(|anchor| anchor.epoch < checkpoint.epoch).copied();
         let covering = anchors.iter().find(|anchor| anchor.epoch == checkpoint.epoch).copied();
         let (mut proved_floor, mut proved_anchored, mut proved_covering) = (None, false, false);
-        // Only for a checkpoint of this minute: anybody can show old ones.
-        if self.check_time(checkpoint, None).is_ok() {
+        // Anybody can show what the gateway signed once: others are asked only about what may come to be signed here.
+        if self.may_go_on(checkpoint).await? {
             if let Some(floor) = floor.filter(|floor| floor.size > checkpoint.size)
                 && self.leads_to(&view, checkpoint, floor.size, floor.root).await
             {
@@ -104,6 +105,16 @@ impl Replica {
             proved_anchored,
             proved_covering,
         })
+    }
+
+    /// Whether a checkpoint is of this minute, and after what was cosigned last.
+    async fn may_go_on(&self, checkpoint: &Checkpoint) -> Result<bool, ApiError> {
+        let (logs, log) = (self.logs.clone(), checkpoint.gateway);
+        let known = move || Ok::<_, ApiError>((logs.checkpoint(&log)?, logs.range(&log)?.size()));
+        let (last, size) = cpu::blocking(known).await?;
+        let last = last.map(|last| last.signed.checkpoint);
+        let is_new = last.as_ref() != Some(checkpoint) && checkpoint.size >= size;
+        Ok(is_new && self.check_time(checkpoint, last.as_ref()).is_ok())
     }
 
     /// All rules that need no rows. The caller has the log's lock.
