@@ -240,7 +240,8 @@ async fn the_view_is_what_the_contract_says() -> Result<()> {
             endpoint: "http://127.0.0.1:3".to_owned(),
             activation: 0,
         };
-        network.send(pass.clone()).await?;
+        let late = network.anvil.now().await? + 10 * GRACE;
+        network.send(Meridian::passSeatCall { activation: late, ..pass.clone() }).await?;
         ensure!(network.view().await?.epochs.latest().committee.epoch() == 2);
         network.send(Meridian::cancelCommitteeCall { epoch: 2 }).await?;
         let view = network.view().await?;

@@ -78,7 +78,7 @@ interface IMeridian {
         string endpoint
     );
 
-    /// @notice The epoch, which had not begun, will not come; its number is free again.
+    /// @notice The epoch, which was more than `grace()` ahead, will not come; its number is free again.
     event CommitteeCancelled(uint64 indexed epoch);
 
     /// @notice The log of `gateway` has `size` entries under `root`, and everything anchored before is a part of it.
@@ -117,7 +117,10 @@ interface IMeridian {
         uint64 activation
     ) external;
 
-    /// @notice Takes the latest epoch back before it begins. For the owner.
+    /// @notice Takes the latest epoch back while more than `grace()` is left until its activation. For the owner.
+    /// @dev Members go by settled blocks and learn of it late: closer to the activation some could have entered the
+    /// epoch, and its number could come back with other members. Where `notice()` is no more than `grace()`, an epoch
+    /// that was scheduled for as soon as allowed can never be cancelled.
     function cancelCommittee(uint64 epoch) external;
 
     /// @notice Stores a checkpoint of a gateway's log. For anyone: it stands by its signatures.
@@ -188,6 +191,7 @@ interface IMeridian {
     /// @notice Seconds between the scheduling of a committee and its first moment, at least.
     function notice() external view returns (uint64);
 
-    /// @notice Seconds for which an epoch stays open after the next has begun.
+    /// @notice Seconds for which an epoch stays open after the next has begun, and before its activation from which on
+    /// it cannot be cancelled.
     function grace() external view returns (uint64);
 }

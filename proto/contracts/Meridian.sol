@@ -54,7 +54,7 @@ contract Meridian is IMeridian, Ownable2Step {
     error NotTheNextEpoch(uint64 epoch, uint64 next);
     error NotTheLatestEpoch(uint64 epoch, uint64 latest);
     error LatestEpochNotActive(uint64 activation);
-    error AlreadyActive(uint64 activation);
+    error TooLateToCancel(uint64 activation);
     error ActivationTooEarly(uint64 activation, uint256 earliest);
     error ActivationOutOfRange(uint64 activation);
     error EpochUnknown(uint64 epoch);
@@ -72,8 +72,10 @@ contract Meridian is IMeridian, Ownable2Step {
     error NoQuorum();
 
     /// @param owner_ Who decides on members.
-    /// @param notice_ Seconds before a committee takes effect, at least.
-    /// @param grace_ Seconds for which an epoch stays open after the next has begun; at least 1.
+    /// @param notice_ Seconds before a committee takes effect, at least. With a notice of no more than the grace, a
+    /// committee that takes effect as soon as allowed cannot be cancelled.
+    /// @param grace_ Seconds for which an epoch stays open after the next has begun; at least 1, and well above the
+    /// time in which blocks settle.
     constructor(address owner_, uint64 notice_, uint64 grace_) Ownable(owner_) {
         if (notice_ > MAX_DELAY) revert NoticeTooLong();
         if (grace_ == 0 || grace_ > MAX_DELAY) revert GraceOutOfRange();
@@ -117,7 +119,8 @@ contract Meridian is IMeridian, Ownable2Step {
         uint64 latest = latestEpoch;
         if (epoch == 0 || epoch != latest) revert NotTheLatestEpoch(epoch, latest);
         uint64 activation = _epochs[epoch].activation;
-        if (activation <= block.timestamp) revert AlreadyActive(activation);
+        // Members act on settled blocks. An epoch that some of them may have entered must not come back as another.
+        if (activation <= block.timestamp + grace) revert TooLateToCancel(activation);
         delete _epochs[epoch];
         if (epoch > 1) _epochs[epoch - 1].closes = NEVER;
         latestEpoch = epoch - 1;

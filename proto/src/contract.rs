@@ -70,7 +70,6 @@ mod generated {
 
             error ActivationOutOfRange(uint64 activation);
             error ActivationTooEarly(uint64 activation, uint256 earliest);
-            error AlreadyActive(uint64 activation);
             error AlreadyMember(address signer);
             error BadCosignature();
             error BadGatewaySignature();
@@ -109,6 +108,7 @@ mod generated {
             error SeatNumberTaken(uint16 region, uint8 number);
             error SeatsNotAscending(address signer);
             error Stale(uint64 size, uint64 timestamp);
+            error TooLateToCancel(uint64 activation);
             error TooManyGateways(uint256 gateways);
             error TooManyRegions(uint256 regions);
             error TooManySeats(uint256 seats);

@@ -28,7 +28,7 @@ pub enum Command {
     Schedule(Schedule),
     /// Pass a seat to another signer in the next epoch.
     PassSeat(PassSeat),
-    /// Cancel an epoch that has not begun.
+    /// Cancel the latest epoch, while more than the contract's grace is left until it begins.
     Cancel(Cancel),
 }
 

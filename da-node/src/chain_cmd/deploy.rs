@@ -22,7 +22,8 @@ pub struct Deploy {
     endpoints: Endpoints,
     #[command(flatten)]
     payer: Payer,
-    /// Seconds between scheduling a committee and its activation, at least. Never changes.
+    /// Seconds between scheduling a committee and its activation, at least. Above the grace, or an epoch that
+    /// begins as soon as allowed can never be cancelled. Never changes.
     #[arg(long, value_name = "SECONDS", default_value_t = NOTICE)]
     notice: u64,
     /// Seconds that an epoch stays open after the next has begun. Never changes.

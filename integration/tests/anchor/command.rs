@@ -13,7 +13,7 @@ use meridian_integration::anvil::{Anvil, DEV_KEYS, Options};
 use meridian_node::cli::Cli;
 use meridian_proofs::Address;
 
-use crate::world::{self, World};
+use crate::world::{self, GRACE, World};
 
 /// Runs a command line.
 async fn run(line: &[&str]) -> Result<()> {
@@ -96,7 +96,10 @@ async fn committees_are_scheduled_passed_and_cancelled() -> Result<()> {
     parts.gateways.pop();
     let next = meridian_proofs::committee::Committee::new(parts)?;
     let file = private(&folder.path().join("committee.toml"), &toml::to_string(&next)?)?;
-    let schedule = |key: &str| with(&["committee", "schedule"], &["--key", key, "--file", &file, "--yes"]);
+    let late = (world.chain.now().await? + 10 * GRACE).to_string();
+    let schedule = |key: &str| {
+        with(&["committee", "schedule"], &["--key", key, "--file", &file, "--activation", &late, "--yes"])
+    };
     let message = refused(schedule(&stranger)).await;
     assert!(message.contains("only the contract's owner"), "{message}");
     run(schedule(&owner)).await?;
@@ -110,9 +113,14 @@ async fn committees_are_scheduled_passed_and_cancelled() -> Result<()> {
         ["--from", &*from, "--to", &*to, "--endpoint", "http://127.0.0.1:9", "--key", &*owner, "--yes"];
     let message = refused(with(&["committee", "pass-seat"], &place)).await;
     assert!(message.contains("LatestEpochNotActive") && message.contains("cancel it"), "{message}");
-    run(with(&["committee", "cancel"], &["--key", &owner, "--yes"])).await?;
+    let cancel = with(&["committee", "cancel"], &["--key", &owner, "--yes"]);
+    run(cancel.clone()).await?;
     assert_eq!(world.contract.latest_epoch().await?, 1);
     run(with(&["committee", "pass-seat"], &place)).await?;
+    // With this notice, an epoch that begins as soon as it may cannot be cancelled.
+    let message = refused(cancel).await;
+    assert!(message.contains("TooLateToCancel") && message.contains("schedule the next one"), "{message}");
+    assert_eq!(world.contract.latest_epoch().await?, 2);
     let source = world.source(0).await?;
     let view = source.view().borrow().clone();
     let latest = &view.epochs.latest().committee;

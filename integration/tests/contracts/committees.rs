@@ -119,7 +119,7 @@ fn epochs_begin_close_and_are_cancelled() {
     let (first, second, third) = (committee(1), committee(2), committee(2));
 
     // The first can be taken back as well, and comes again.
-    chain.send(owner(), contract, &members::schedule(first.parts(), START + 10));
+    chain.send(owner(), contract, &members::schedule(first.parts(), START + GRACE + 1));
     let cancelled = chain.send(owner(), contract, &Meridian::cancelCommitteeCall { epoch: 1 });
     assert_eq!(cancelled.event::<Meridian::CommitteeCancelled>().epoch, 1);
     assert_eq!(latest(&mut chain, contract), 0);
@@ -133,13 +133,13 @@ fn epochs_begin_close_and_are_cancelled() {
     chain.send(owner(), contract, &members::schedule(second.parts(), activation));
     assert_eq!(epoch(&mut chain, contract, 1), (hash(&first), START, activation + GRACE));
     assert_eq!(epoch(&mut chain, contract, 2), (hash(&second), activation, u64::MAX));
-    chain.set_now(activation - 1);
+    chain.set_now(activation - GRACE - 1);
     chain.send(owner(), contract, &Meridian::cancelCommitteeCall { epoch: 2 });
     assert_eq!(latest(&mut chain, contract), 1);
     assert_eq!(epoch(&mut chain, contract, 1), (hash(&first), START, u64::MAX));
     assert_eq!(epoch(&mut chain, contract, 2), (B256::ZERO, 0, 0));
     chain.send(owner(), contract, &members::schedule(third.parts(), 0));
-    let activation = activation - 1 + NOTICE;
+    let activation = activation - GRACE - 1 + NOTICE;
     assert_eq!(epoch(&mut chain, contract, 2), (hash(&third), activation, u64::MAX));
     assert_eq!(epoch(&mut chain, contract, 1), (hash(&first), START, activation + GRACE));
     assert_eq!(latest(&mut chain, contract), 2);

@@ -100,6 +100,27 @@ impl Fresh {
         let outcome = self.chain.send(owner(), self.contract, call);
         assert!(matches!(outcome.ending, Ending::Returned(_)), "{:?}", outcome.ending);
     }
+
+    /// An epoch with such an activation is cancelled while more than the grace is left, to the second. It is taken back.
+    #[track_caller]
+    fn cancelled_while_more_than_the_grace_is_left(
+        &mut self,
+        refusals: &mut Refusals,
+        call: &Schedule,
+        activation: u64,
+    ) {
+        self.send(&with(call, |call| call.activation = activation));
+        let cancel = Meridian::cancelCommitteeCall { epoch: call.epoch };
+        for now in [activation - GRACE, activation - GRACE + 1, activation - 1, activation, u64::MAX] {
+            self.chain.set_now(now);
+            self.refused(refusals, &cancel, "TooLateToCancel");
+        }
+        for now in [activation - GRACE - 2, activation - GRACE - 1] {
+            self.chain.set_now(now);
+            self.accepted(&cancel);
+        }
+        self.send(&cancel);
+    }
 }
 
 /// A valid call with a change.
@@ -288,14 +309,17 @@ fn epochs(refusals: &mut Refusals) {
     }
     fresh.refused(refusals, &Meridian::cancelCommitteeCall { epoch: 0 }, "NotTheLatestEpoch");
     fresh.refused(refusals, &Meridian::cancelCommitteeCall { epoch: 1 }, "NotTheLatestEpoch");
+    fresh.cancelled_while_more_than_the_grace_is_left(refusals, &first, START + 5 * GRACE);
+    fresh.cancelled_while_more_than_the_grace_is_left(refusals, &first, u64::MAX - GRACE - 1);
+    fresh.chain.set_now(START);
     fresh.send(&with(&first, |call| call.activation = START + 50));
+    fresh.refused(refusals, &Meridian::cancelCommitteeCall { epoch: 1 }, "TooLateToCancel");
     fresh.refused(refusals, &first, "NotTheNextEpoch");
     let second = fresh.call(2, &[2; 5], 1);
     fresh.chain.set_now(START + 49);
     fresh.refused(refusals, &second, "LatestEpochNotActive");
-    fresh.accepted(&Meridian::cancelCommitteeCall { epoch: 1 });
     fresh.chain.set_now(START + 50);
-    fresh.refused(refusals, &Meridian::cancelCommitteeCall { epoch: 1 }, "AlreadyActive");
+    fresh.refused(refusals, &Meridian::cancelCommitteeCall { epoch: 1 }, "TooLateToCancel");
     fresh.accepted(&second);
     // Only the owner, for anything.
     for from in [Address::ZERO, nobody(5)] {
@@ -332,7 +356,12 @@ fn epochs(refusals: &mut Refusals) {
         let event: Meridian::CommitteeScheduled = outcome.event();
         assert_eq!((event.epoch, event.activation), (2, earliest));
     }
+    fresh.cancelled_while_more_than_the_grace_is_left(refusals, &second, begun + 50_000);
+    fresh.cancelled_while_more_than_the_grace_is_left(refusals, &second, u64::MAX - GRACE - 1);
+    // As soon as allowed is too soon for a way back, where the notice is not above the grace.
+    fresh.chain.set_now(begun);
     fresh.send(&second);
+    fresh.refused(refusals, &Meridian::cancelCommitteeCall { epoch: 2 }, "TooLateToCancel");
     fresh.refused(refusals, &Meridian::cancelCommitteeCall { epoch: 1 }, "NotTheLatestEpoch");
     fresh.refused(refusals, &Meridian::cancelCommitteeCall { epoch: 3 }, "NotTheLatestEpoch");
     let third = fresh.call(3, &[1], 0);

@@ -15,10 +15,15 @@ pub fn describe(data: &[u8]) -> Option<String> {
     let name = name.split_once('(').map_or(&*name, |(_, rest)| rest.strip_suffix(')').unwrap_or(rest));
     let help = match &error {
         E::OwnableUnauthorizedAccount(_) => "only the contract's owner may do this: use the owner's key",
-        E::LatestEpochNotActive(_) => "one epoch is scheduled already: wait until it begins, or cancel it",
+        E::LatestEpochNotActive(_) => {
+            "one epoch is scheduled already: wait until it begins, or cancel it while more than the grace is left"
+        }
         E::ActivationTooEarly(_) => "choose a later activation, or 0 for the earliest",
         E::NotTheNextEpoch(_) => "give the committee the number of the next epoch",
-        E::AlreadyActive(_) => "an epoch that has begun cannot be cancelled: schedule the next one",
+        E::TooLateToCancel(_) => {
+            "an epoch can be cancelled only while more than the grace is left until it begins: \
+             schedule the next one when it has begun"
+        }
         E::EpochUnknown(_) => "the epoch is not scheduled, or has not begun",
         E::EpochClosed(_) => "the epoch's grace is over",
         E::WrongMembers(_) => {
