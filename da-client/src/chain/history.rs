@@ -27,6 +27,9 @@ use super::view::{Anchor, Head, View};
 /// Most blocks in a range, and most logs in an answer: what some chains cap both at.
 const CAP: u64 = 10_000;
 
+/// Ranges that are read before what they told is confirmed: what an endpoint makes up is found out in time.
+const RANGES: usize = 16;
+
 /// Where to read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Place {
@@ -73,12 +76,18 @@ impl History {
         *self = Self::new(self.place);
     }
 
-    /// Reads up to the block that is settled now.
+    /// The block up to which was read.
+    pub(super) fn reached(&self) -> u64 {
+        self.mark.map_or(0, |mark| mark.number())
+    }
+
+    /// Reads on towards the block `limit`, which must be settled. Says whether it got there: there may be more ranges than
+    /// are read at once.
     ///
     /// What was read before a fault stays and is gone on from, with whatever endpoint. What contradicts itself is thrown
     /// away.
-    pub(super) async fn advance(&mut self, provider: &RootProvider) -> Result<(), Fault> {
-        let outcome = self.read(provider).await;
+    pub(super) async fn advance(&mut self, provider: &RootProvider, limit: u64) -> Result<bool, Fault> {
+        let outcome = self.read(provider, limit).await;
         if let Err(Fault::Contradicts(what)) = &outcome {
             tracing::error!(what, "what was read of the chain is thrown away and read again");
             self.forget();
@@ -86,25 +95,34 @@ impl History {
         outcome
     }
 
-    async fn read(&mut self, provider: &RootProvider) -> Result<(), Fault> {
-        let head = self.place.settled.block(provider).await?;
+    async fn read(&mut self, provider: &RootProvider, limit: u64) -> Result<bool, Fault> {
+        let settled = self.place.settled.block(provider).await?;
+        let head = if settled.number() == limit { Some(settled) } else { Block::at(provider, limit).await? };
+        let head = head.filter(|_| settled.number() >= limit);
+        let behind = || Fault::Behind(format!("its settled block {} is below {limit}", settled.number()));
+        let head = head.ok_or_else(behind)?;
         self.check_mark(provider, &head).await?;
         let mut next = match self.next {
             Some(next) => next,
             None => self.first_block(provider, &head).await?,
         };
-        while next <= head.number() {
+        for _ in 0..RANGES {
+            if next > head.number() {
+                break;
+            }
             let (end, logs) = self.range(provider, next, &head).await?;
             for log in logs {
                 self.apply(&log, next..=end.number())?;
             }
-            next = end.number() + 1;
+            let after = end.number().checked_add(1);
+            next = after.ok_or_else(|| Fault::wrong("a block with the greatest number that there is"))?;
             (self.next, self.mark) = (Some(next), Some(end));
         }
         if self.mark.is_none() {
             return Err(Fault::Behind("nothing is settled since the deployment".to_owned()));
         }
-        self.confirm(provider).await
+        self.confirm(provider).await?;
+        Ok(next > head.number())
     }
 
     /// Checks that what was read is still part of the chain, and that the endpoint has got there.
@@ -120,7 +138,7 @@ impl History {
             let there = Block::at(provider, mark.number()).await?;
             there.ok_or_else(|| Fault::Behind(format!("it lacks block {}", mark.number())))?
         };
-        if there.hash != mark.hash {
+        if there != mark {
             let number = mark.number();
             return Err(Fault::Contradicts(format!("settled block {number} is another than it was")));
         }

@@ -12,14 +12,18 @@
 //! - Every committee must hash to what the contract keeps for its epoch, events must follow the contract's own rules, and
 //!   all of it must agree with the contract's state at the same block. So an endpoint can only lie about all of it alike.
 //! - The settled block never goes back, and its hash is asked for again before the next one is read.
-//! - Where several endpoints are configured, the others are asked for the same state before anything is believed: what
-//!   more contradict than confirm is thrown away. One liar among three or more changes nothing; of two that contradict
-//!   each other neither is believed, and what was known before stays. Those that do not answer have no say.
+//! - Where several endpoints are configured, nothing is read above the block that at least two of those that answer have
+//!   settled, and the others are asked for the same state before anything is believed: what more contradict than confirm
+//!   is thrown away. One liar among three or more changes nothing; of two that contradict each other neither is believed,
+//!   and what was known before stays. Those that do not answer have no say.
+//! - Who sends transactions goes by the nonce, the prices and the anchors that at least two endpoints have reached. A call
+//!   reverts if no fewer endpoints say so than say otherwise.
 //!
 //! Who has one endpoint trusts its operator; who wants more names several of different operators, or runs a node.
 
 mod transport;
 
+use std::cmp::Reverse;
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,12 +33,16 @@ use alloy::primitives::Bytes;
 use alloy::providers::{Provider, RootProvider};
 use alloy::rpc::client::RpcClient;
 use alloy::transports::{RpcError, TransportError};
+use futures::stream::{FuturesUnordered, StreamExt};
 use thiserror::Error;
 
 pub use transport::{MAX_ANSWER, RpcUrl, RpcUrlError};
 
 /// How long an endpoint of another chain is left alone before it is asked for its chain id again.
 const FOREIGN_FOR: Duration = Duration::from_secs(60);
+
+/// How long the others have to answer once one has, where several are asked the same.
+const SAY_WITHIN: Duration = Duration::from_secs(2);
 
 /// Most characters of what an endpoint says that are repeated in a log or error.
 const MAX_SAID: usize = 200;
@@ -248,6 +256,32 @@ impl Endpoint {
     }
 }
 
+/// How often all endpoints are asked again.
+struct Rounds {
+    chain_id: u64,
+    left: u32,
+    pause: Duration,
+}
+
+impl Rounds {
+    /// Waits after a round in which nobody answered, if another may go better.
+    async fn pause(&mut self, attempts: Vec<Attempt>) -> Result<(), ChainError> {
+        if let Some(Fault::Reverted(data)) = attempts.last().map(|attempt| &attempt.fault) {
+            return Err(ChainError::Reverted(data.clone()));
+        }
+        if attempts.iter().all(|attempt| matches!(attempt.fault, Fault::Foreign(_))) {
+            return Err(ChainError::WrongChain { expected: self.chain_id, found: attempts });
+        }
+        if self.left == 0 || !attempts.iter().any(|attempt| attempt.fault.may_pass()) {
+            return Err(ChainError::Unavailable(attempts));
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause *= 2;
+        self.left -= 1;
+        Ok(())
+    }
+}
+
 impl Pool {
     /// Endpoints of a chain, in the order of preference. Nothing is asked yet.
     ///
@@ -293,26 +327,76 @@ impl Pool {
         F: Fn(RootProvider) -> Fut,
         Fut: Future<Output = Result<T, Fault>>,
     {
-        let mut pause = self.0.patience.pause;
-        let mut round = 1;
+        let mut rounds = self.rounds();
         loop {
-            let attempts = match self.ask_all(&call).await {
+            match self.ask_all(&call).await {
                 Ok(answer) => return Ok(answer),
-                Err(attempts) => attempts,
-            };
-            if let Some(Fault::Reverted(data)) = attempts.last().map(|attempt| &attempt.fault) {
-                return Err(ChainError::Reverted(data.clone()));
+                Err(attempts) => rounds.pause(attempts).await?,
             }
-            if attempts.iter().all(|attempt| matches!(attempt.fault, Fault::Foreign(_))) {
-                return Err(ChainError::WrongChain { expected: self.0.chain_id, found: attempts });
-            }
-            if round >= self.0.patience.rounds || !attempts.iter().any(|attempt| attempt.fault.may_pass()) {
-                return Err(ChainError::Unavailable(attempts));
-            }
-            tokio::time::sleep(pause).await;
-            pause *= 2;
-            round += 1;
         }
+    }
+
+    /// Asks all endpoints the same, and takes the greatest answer by `rank` that at least two of them have reached; the
+    /// only one where no second answers in time.
+    ///
+    /// So one that lies among three changes nothing, whichever way it lies, and of two answers the lower one counts.
+    ///
+    /// # Errors
+    /// See [`ChainError`].
+    pub(super) async fn reached<T, K, F, Fut>(&self, rank: impl Fn(&T) -> K, call: F) -> Result<T, ChainError>
+    where
+        K: Ord,
+        F: Fn(RootProvider) -> Fut,
+        Fut: Future<Output = Result<T, Fault>>,
+    {
+        let mut rounds = self.rounds();
+        loop {
+            match self.reached_once(&rank, &call).await {
+                Ok(answer) => return Ok(answer),
+                Err(attempts) => rounds.pause(attempts).await?,
+            }
+        }
+    }
+
+    async fn reached_once<T, K, F, Fut>(&self, rank: impl Fn(&T) -> K, call: &F) -> Result<T, Vec<Attempt>>
+    where
+        K: Ord,
+        F: Fn(RootProvider) -> Fut,
+        Fut: Future<Output = Result<T, Fault>>,
+    {
+        let Inner { endpoints, chain_id, .. } = &*self.0;
+        let mut asked: FuturesUnordered<_> =
+            endpoints.iter().map(async |endpoint| (endpoint, endpoint.ask(*chain_id, call).await)).collect();
+        let (mut answers, mut attempts) = (Vec::new(), Vec::new());
+        let mut deadline = None;
+        loop {
+            let next = match deadline {
+                None => asked.next().await,
+                Some(deadline) => tokio::time::timeout_at(deadline, asked.next()).await.unwrap_or_default(),
+            };
+            match next {
+                None => break,
+                Some((endpoint, Err(fault))) => {
+                    attempts.push(Attempt { endpoint: endpoint.name.clone(), fault });
+                }
+                Some((_, Ok(answer))) => {
+                    let same = answers.iter().any(|other| rank(other) == rank(&answer));
+                    answers.push(answer);
+                    if same {
+                        break;
+                    }
+                    deadline.get_or_insert_with(|| tokio::time::Instant::now() + SAY_WITHIN);
+                }
+            }
+        }
+        answers.sort_by_key(|answer| Reverse(rank(answer)));
+        let place = answers.len().min(2).checked_sub(1);
+        place.map(|place| answers.swap_remove(place)).ok_or(attempts)
+    }
+
+    fn rounds(&self) -> Rounds {
+        let Patience { rounds, pause, .. } = self.0.patience;
+        Rounds { chain_id: self.0.chain_id, left: rounds.saturating_sub(1), pause }
     }
 
     /// One round over all endpoints, from the preferred one on. It ends where a contract reverts.

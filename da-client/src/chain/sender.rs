@@ -28,6 +28,8 @@ pub use revert::Revert;
 use refusal::Refusal;
 use transaction::Signed;
 
+use super::view::Anchor;
+
 /// Longest pause between two looks at endpoints that do not answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -74,6 +76,12 @@ pub trait Chain: Send + Sync {
         request: &Request,
         block: Option<u64>,
     ) -> impl Future<Output = Result<Bytes, CallError>> + Send;
+    /// The latest anchor of a gateway's log at a contract.
+    fn anchor_of(
+        &self,
+        contract: Address,
+        gateway: Address,
+    ) -> impl Future<Output = Result<Option<Anchor>, CallError>> + Send;
     /// What an account holds, in wei.
     fn balance(&self, of: Address) -> impl Future<Output = Result<U256, CallError>> + Send;
     /// Hands a signed transaction to the nodes.
@@ -92,7 +100,7 @@ pub struct Request {
 }
 
 /// What a block says of a transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Receipt {
     /// Which transaction.
     pub hash: B256,

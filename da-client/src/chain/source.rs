@@ -15,6 +15,10 @@ use super::rpc::{ChainError, Fault, Pool};
 use super::settled::Settled;
 use super::view::View;
 
+/// Polls after which a chain that stays below what was settled is believed: what was read before was a lie, or the chain
+/// has been reset.
+const PATIENCE: u32 = 30;
+
 /// Keeps a view up to date.
 pub trait CommitteeSource: Send + Sync {
     /// The view as it is now and as it changes.
@@ -167,14 +171,12 @@ async fn follow(
                     tracing::info!(after_s = health.age().as_secs(), "the chain is read again");
                 }
                 health.read_at = Instant::now();
-                // Read again from scratch, it may not be where it was yet.
-                let number = |view: &View| view.head.map(|head| head.number);
                 view.send_if_modified(|known| {
-                    let newer = number(&read) >= number(known) && **known != read;
-                    if newer {
+                    let is_new = **known != read;
+                    if is_new {
                         *known = Arc::new(read);
                     }
-                    newer
+                    is_new
                 });
             }
             Err(error) => {
@@ -190,7 +192,12 @@ async fn follow(
 /// Reads as far as endpoints agree.
 struct Poller {
     pool: Pool,
+    settled: Settled,
     history: tokio::sync::Mutex<History>,
+    /// The highest block up to which was read.
+    highest: u64,
+    /// Successive polls in which the chain had not got there.
+    behind: u32,
 }
 
 impl Poller {
@@ -198,12 +205,35 @@ impl Poller {
         let Reading { contract, settled, from_block } = reading;
         let domain = Domain { chain_id: pool.chain_id(), verifying_contract: contract };
         let history = History::new(Place { domain, settled, from_block });
-        Self { pool, history: tokio::sync::Mutex::new(history) }
+        Self { pool, settled, history: tokio::sync::Mutex::new(history), highest: 0, behind: 0 }
     }
 
     async fn poll(&mut self) -> Result<View, SourceError> {
+        let settled = self.settled;
+        let head = |provider| async move { Ok(settled.block(&provider).await?.number()) };
+        // Nobody could contradict one that is ahead of all others.
+        let limit = self.pool.reached(|number| *number, head).await?;
+        self.highest = self.highest.max(self.history.get_mut().reached());
+        self.behind = if limit < self.highest { self.behind + 1 } else { 0 };
+        if self.behind > PATIENCE {
+            let highest = self.highest;
+            tracing::error!(
+                settled = limit,
+                highest,
+                "the chain does not get to where it is said to have been"
+            );
+            self.history.get_mut().forget();
+            (self.highest, self.behind) = (0, 0);
+        }
+        while !self.advance(limit.max(self.highest)).await? {}
+        self.history.get_mut().view().ok_or(SourceError::NoCommittee)
+    }
+
+    /// Reads on, and believes it if endpoints agree. Says whether all is read.
+    async fn advance(&mut self, limit: u64) -> Result<bool, SourceError> {
         let history = &self.history;
-        self.pool.ask(|provider| async move { history.lock().await.advance(&provider).await }).await?;
+        let ask = |provider| async move { history.lock().await.advance(&provider, limit).await };
+        let is_done = self.pool.ask(ask).await?;
         let history = self.history.get_mut();
         if self.pool.len() > 1 {
             let known = &*history;
@@ -224,7 +254,7 @@ impl Poller {
                 tracing::error!(words, "a json-rpc endpoint contradicts the others");
             }
         }
-        history.view().ok_or(SourceError::NoCommittee)
+        Ok(is_done)
     }
 }
 

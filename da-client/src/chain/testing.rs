@@ -54,10 +54,11 @@ pub(crate) fn committee(epoch: u64) -> Committee {
     .unwrap()
 }
 
-/// Blocks and events. Block b has the timestamp 1000 + b.
+/// Blocks and events. Block b has the timestamp `genesis` + b.
 #[derive(Clone)]
 pub(super) struct Chain {
     pub(super) id: u64,
+    pub(super) genesis: u64,
     pub(super) deployed: u64,
     /// Of each block a number that its hash comes from.
     blocks: Vec<u64>,
@@ -65,6 +66,8 @@ pub(super) struct Chain {
     /// Most blocks and most logs of one answer.
     pub(super) cap: (u64, usize),
     pub(super) finalized: Option<u64>,
+    /// A latest block far above the others.
+    pub(super) top: Option<u64>,
     /// Whether the state of old blocks is gone.
     pub(super) pruned: bool,
 }
@@ -73,11 +76,13 @@ impl Chain {
     pub(super) fn new() -> Self {
         Self {
             id: CHAIN,
+            genesis: 1000,
             deployed: 1,
             blocks: vec![0; 2],
             logs: Vec::new(),
             cap: (10_000, 10_000),
             finalized: None,
+            top: None,
             pruned: false,
         }
     }
@@ -128,17 +133,18 @@ impl Chain {
     }
 
     fn block(&self, number: u64) -> Value {
-        let Some(kind) = self.blocks.get(number as usize) else { return Value::Null };
+        let kind = if self.top == Some(number) { Some(&0) } else { self.blocks.get(number as usize) };
+        let Some(kind) = kind else { return Value::Null };
         json!({
             "number": quantity(number),
             "hash": keccak256([number.to_be_bytes(), kind.to_be_bytes()].concat()),
-            "timestamp": quantity(1000 + number),
+            "timestamp": quantity(number.saturating_add(self.genesis)),
         })
     }
 
     fn number(&self, tag: &Value) -> u64 {
         match tag.as_str().unwrap() {
-            "latest" => self.height(),
+            "latest" | "pending" => self.top.unwrap_or(self.height()),
             hex => u64::from_str_radix(&hex[2..], 16).unwrap(),
         }
     }

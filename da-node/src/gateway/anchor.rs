@@ -89,8 +89,6 @@ enum RoundError {
     Chain(#[from] CallError),
     #[error(transparent)]
     Send(#[from] SendError),
-    #[error("the contract's answer cannot be understood")]
-    Answer,
     #[error(
         "the log has forked: the {size} entries that are anchored are not its own, or it has lost some of them"
     )]
@@ -257,7 +255,11 @@ impl<C: Chain> Task<C> {
         match outcome {
             // The next look says what is on the chain.
             Outcome::Waiting(_) => Ok(Next::Again),
-            Outcome::Dropped | Outcome::Reverted(..) => Ok(Next::Soon),
+            Outcome::Dropped => Ok(Next::Soon),
+            // Somebody else was faster.
+            Outcome::Reverted(_, revert) if revert.is::<Meridian::Stale>() => Ok(Next::Soon),
+            // It was paid for: the next try waits, longer each time.
+            Outcome::Reverted(_, revert) => Err(CallError::Reverted(revert).into()),
             Outcome::Mined(_) => {
                 let reached = self.anchored().await?.map_or((0, 0), |anchor| (anchor.epoch, anchor.size));
                 let is_done = reached >= (self.epoch, call.checkpoint.size);
@@ -268,14 +270,9 @@ impl<C: Chain> Task<C> {
 
     /// What the contract has of this log.
     async fn anchored(&mut self) -> Result<Option<Anchor>, RoundError> {
-        let gateway = self.book.gateway;
-        let data = Meridian::anchorOfCall { gateway }.abi_encode().into();
-        let request = Request { to: Some(self.domain.verifying_contract), data };
-        let answer = self.sender.simulate(&request).await?;
-        let answer = Meridian::anchorOfCall::abi_decode_returns_validate(&answer);
-        let Meridian::anchorOfReturn { size, root, blockNumber: block, timestamp, epoch } =
-            answer.map_err(|_| RoundError::Answer)?;
-        let anchored = (size > 0).then_some(Anchor { gateway, epoch, size, root, timestamp, block });
+        let (contract, gateway) = (self.domain.verifying_contract, self.book.gateway);
+        let anchored = self.sender.chain().anchor_of(contract, gateway).await?;
+        let size = anchored.map_or(0, |anchor| anchor.size);
         let before = self.latest.map_or(0, |anchor| anchor.size);
         if size < before {
             tracing::warn!(size, before, "an anchor has gone from the chain: it is sent again");

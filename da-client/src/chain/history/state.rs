@@ -29,7 +29,7 @@ impl History {
         let number = mark.number();
         let there = Block::at(provider, number).await?;
         let there = there.ok_or_else(|| Fault::Behind(format!("it lacks block {number}")))?;
-        if there.hash != mark.hash {
+        if there != mark {
             return Err(differs(format!("block {number} is {}, not {}", there.hash, mark.hash)));
         }
         let (at, address) = (Some(number), self.place.domain.verifying_contract);

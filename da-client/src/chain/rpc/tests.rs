@@ -2,6 +2,7 @@ use axum::http::StatusCode;
 use serde_json::json;
 
 use super::super::contract::Contract;
+use super::super::settled::Block;
 use super::super::testing::{CHAIN, CONTRACT, Chain, Endpoint, Manner, QUICK, pool};
 use super::*;
 
@@ -130,4 +131,44 @@ fn what_is_repeated_is_short_and_one_line() {
     assert_eq!(said("a\nb"), "a b");
     assert_eq!(said(&"é".repeat(MAX_SAID)), "é".repeat(MAX_SAID));
     assert_eq!(said(&"é".repeat(MAX_SAID + 1)).chars().count(), MAX_SAID + 1);
+}
+
+/// The height that at least two of them have reached.
+async fn reached(endpoints: &[&Endpoint]) -> Result<u64, ChainError> {
+    let head = |provider| async move { Ok(Block::latest(&provider).await?.number()) };
+    pool(endpoints).reached(|number| *number, head).await
+}
+
+#[tokio::test]
+async fn what_two_endpoints_have_reached_counts() {
+    for (heights, expected) in [
+        (&[7][..], 7),
+        (&[7, 7], 7),
+        (&[9, 7], 7),
+        (&[7, 9], 7),
+        (&[900, 7, 7], 7),
+        (&[7, 1, 7], 7),
+        (&[9, 8, 7], 8),
+        (&[1, 900, 9, 8], 9),
+    ] {
+        let mut opened = Vec::new();
+        for height in heights {
+            opened.push(Endpoint::open(chain(*height)).await);
+        }
+        let mut endpoints: Vec<_> = opened.iter().collect();
+        assert_eq!(reached(&endpoints).await, Ok(expected), "{heights:?}");
+        // Who does not answer, or answers with garbage, has no say.
+        let (mute, broken) = (Endpoint::open(chain(5)).await, Endpoint::open(chain(5)).await);
+        mute.behave(Manner::Silent);
+        broken.behave(Manner::Text(StatusCode::OK, "{}".to_owned()));
+        endpoints.insert(0, &mute);
+        endpoints.insert(1, &broken);
+        assert_eq!(reached(&endpoints).await, Ok(expected), "{heights:?}");
+    }
+    let mute = Endpoint::open(chain(5)).await;
+    mute.behave(Manner::Error(-32005, "rate limited"));
+    assert!(matches!(reached(&[&mute, &mute]).await, Err(ChainError::Unavailable(_))));
+    let foreign = Endpoint::open(chain(5)).await;
+    foreign.change(|chain| chain.id = 2);
+    assert!(matches!(reached(&[&foreign]).await, Err(ChainError::WrongChain { .. })));
 }

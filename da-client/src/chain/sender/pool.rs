@@ -2,11 +2,14 @@
 
 use alloy::primitives::{Address, B256, Bytes, U64, U128, U256};
 use alloy::providers::{Provider, RootProvider};
+use alloy::rpc::json_rpc::RpcRecv;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{CallError, Chain, Prices, Receipt, Refusal, Request, Revert};
+use crate::chain::contract;
 use crate::chain::rpc::{ChainError, Fault, Pool};
+use crate::chain::view::Anchor;
 
 /// The block whose state counts.
 const LATEST: &str = "latest";
@@ -69,20 +72,46 @@ impl Pool {
     /// is being made: on a quiet chain the latest block may be old.
     async fn now_or_soon<T>(&self, method: &'static str, transaction: Value) -> Result<T, CallError>
     where
-        T: alloy::rpc::json_rpc::RpcRecv,
+        T: RpcRecv,
     {
-        let ask = async |tag: &'static str| {
-            let transaction = &transaction;
-            self.ask(move |provider| async move {
-                Ok(provider.raw_request::<_, T>(method.into(), (transaction, tag)).await?)
-            })
-            .await
-        };
-        let latest = match ask(LATEST).await {
+        let latest = match self.outvoted(method, &transaction, LATEST).await {
             Err(ChainError::Reverted(data)) => ChainError::Reverted(data),
             answer => return Ok(answer?),
         };
-        ask(PENDING).await.map_err(|_| latest.into())
+        self.outvoted(method, &transaction, PENDING).await.map_err(|_| latest.into())
+    }
+
+    /// A call that reverts only if no fewer endpoints say so than say otherwise: one that claims it for every call would
+    /// stop everything.
+    async fn outvoted<T>(
+        &self,
+        method: &'static str,
+        transaction: &Value,
+        tag: &'static str,
+    ) -> Result<T, ChainError>
+    where
+        T: RpcRecv,
+    {
+        let ask = move |provider: RootProvider| async move {
+            Ok(provider.raw_request::<_, T>(method.into(), (transaction, tag)).await?)
+        };
+        let reverted = match self.ask(ask).await {
+            Err(ChainError::Reverted(data)) if self.len() > 2 => ChainError::Reverted(data),
+            answer => return answer,
+        };
+        let (mut answers, mut reverts) = (Vec::new(), 0);
+        for (_, answer) in self.ask_each(ask).await {
+            match answer {
+                Ok(answer) => answers.push(answer),
+                Err(Fault::Reverted(_)) => reverts += 1,
+                Err(_) => {}
+            }
+        }
+        if answers.len() <= reverts {
+            return Err(reverted);
+        }
+        self.pass_over();
+        answers.pop().ok_or(reverted)
     }
 }
 
@@ -92,7 +121,7 @@ impl Chain for Pool {
         let ask = |provider: RootProvider| async move {
             Ok(provider.raw_request::<_, U64>("eth_getTransactionCount".into(), (of, tag)).await?.to())
         };
-        Ok(self.ask(ask).await?)
+        Ok(self.reached(|nonce: &u64| *nonce, ask).await?)
     }
 
     async fn prices(&self) -> Result<Prices, CallError> {
@@ -111,7 +140,7 @@ impl Chain for Pool {
             }
             Ok(Prices { base_fee, tip, gas_price })
         };
-        Ok(self.ask(ask).await?)
+        Ok(self.reached(|prices| *prices, ask).await?)
     }
 
     async fn estimate(&self, from: Address, request: &Request) -> Result<u64, CallError> {
@@ -129,11 +158,17 @@ impl Chain for Pool {
         Ok(self.ask(ask).await?)
     }
 
+    async fn anchor_of(&self, contract: Address, gateway: Address) -> Result<Option<Anchor>, CallError> {
+        let rank = |anchor: &Option<Anchor>| anchor.map(|anchor| (anchor.size, anchor.timestamp));
+        let ask = |provider| async move { contract::anchor_of(&provider, contract, gateway, None).await };
+        Ok(self.reached(rank, ask).await?)
+    }
+
     async fn balance(&self, of: Address) -> Result<U256, CallError> {
         let ask = |provider: RootProvider| async move {
-            Ok(provider.raw_request("eth_getBalance".into(), (of, LATEST)).await?)
+            Ok(provider.raw_request::<_, U256>("eth_getBalance".into(), (of, LATEST)).await?)
         };
-        Ok(self.ask(ask).await?)
+        Ok(self.reached(|balance| *balance, ask).await?)
     }
 
     /// Every endpoint gets it, so that one that keeps it to itself changes nothing.
@@ -178,6 +213,60 @@ impl Chain for Pool {
                 contract: receipt.contract_address,
             }))
         };
-        Ok(self.ask(ask).await?)
+        Ok(self.reached(|receipt| *receipt, ask).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::sol_types::SolCall;
+    use meridian_proto::contract::Meridian;
+
+    use super::*;
+    use crate::chain::testing::{CONTRACT, Chain as Blocks, Endpoint, GATEWAY, Manner, committee, pool};
+
+    fn chain(size: u64) -> Blocks {
+        let mut chain = Blocks::new();
+        chain.schedule(&committee(1), 1);
+        chain.anchor(1, size);
+        chain
+    }
+
+    #[tokio::test]
+    async fn an_anchor_counts_when_two_endpoints_have_it() {
+        for (sizes, expected) in [
+            (&[7][..], 7),
+            // It says that all is anchored.
+            (&[900, 7, 7], 7),
+            (&[900, 7], 7),
+            // It says that too little is.
+            (&[1, 7, 7], 7),
+        ] {
+            let mut opened = Vec::new();
+            for size in sizes {
+                opened.push(Endpoint::open(chain(*size)).await);
+            }
+            let endpoints: Vec<_> = opened.iter().collect();
+            let anchor = pool(&endpoints).anchor_of(CONTRACT, GATEWAY).await.unwrap();
+            assert_eq!(anchor.unwrap().size, expected, "{sizes:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_endpoint_that_lets_every_call_revert_changes_nothing() {
+        let opened =
+            [Endpoint::open(chain(7)).await, Endpoint::open(chain(7)).await, Endpoint::open(chain(7)).await];
+        let [liar, second, third] = &opened;
+        let request = Request { to: Some(CONTRACT), data: Meridian::graceCall {}.abi_encode().into() };
+        let call = async |endpoints: &[&Endpoint]| {
+            Chain::call(&pool(endpoints), Address::ZERO, &request, None).await.map(drop)
+        };
+        liar.behave(Manner::Error(3, "execution reverted"));
+        assert_eq!(call(&[liar, second, third]).await, Ok(()));
+        assert!(matches!(call(&[liar, second]).await, Err(CallError::Reverted(_))));
+        second.behave(Manner::Error(3, "execution reverted"));
+        assert!(matches!(call(&[liar, second, third]).await, Err(CallError::Reverted(_))));
+        second.behave(Manner::Text(axum::http::StatusCode::BAD_GATEWAY, String::new()));
+        assert!(matches!(call(&[liar, second, third]).await, Err(CallError::Reverted(_))));
     }
 }

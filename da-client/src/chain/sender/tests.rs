@@ -81,6 +81,10 @@ impl Chain for Fake {
         Err(CallError::Reverted(Revert(Message { reason: "stale".to_owned() }.abi_encode().into())))
     }
 
+    async fn anchor_of(&self, _: Address, _: Address) -> Result<Option<Anchor>, CallError> {
+        Ok(None)
+    }
+
     async fn balance(&self, _: Address) -> Result<U256, CallError> {
         Ok(U256::from(1))
     }
@@ -165,6 +169,9 @@ impl Chain for Arc<Fake> {
     }
     async fn call(&self, from: Address, request: &Request, at: Option<u64>) -> Result<Bytes, CallError> {
         (**self).call(from, request, at).await
+    }
+    async fn anchor_of(&self, contract: Address, gateway: Address) -> Result<Option<Anchor>, CallError> {
+        (**self).anchor_of(contract, gateway).await
     }
     async fn balance(&self, of: Address) -> Result<U256, CallError> {
         (**self).balance(of).await

@@ -280,15 +280,20 @@ async fn the_first_view_is_waited_for() {
 
 #[tokio::test]
 async fn an_endpoint_that_is_behind_is_passed_over() {
-    let (ahead, behind) = (Endpoint::open(chain()).await, Endpoint::open(chain()).await);
-    ahead.change(|chain| {
-        chain.anchor(1, 30);
-        chain.mine(2);
-    });
-    let source = ChainSource::connect(pool(&[&ahead, &behind]), READING, POLL).await.unwrap();
+    let behind = Endpoint::open(chain()).await;
+    let ahead = [Endpoint::open(chain()).await, Endpoint::open(chain()).await];
+    for endpoint in &ahead {
+        endpoint.change(|chain| {
+            chain.anchor(1, 30);
+            chain.mine(2);
+        });
+    }
+    let source = ChainSource::connect(pool(&[&behind, &ahead[0], &ahead[1]]), READING, POLL).await.unwrap();
     let mut view = source.view();
     assert_eq!(view.borrow().head.unwrap().number, 6);
-    ahead.behave(Manner::Text(StatusCode::BAD_GATEWAY, String::new()));
+    for endpoint in &ahead {
+        endpoint.behave(Manner::Text(StatusCode::BAD_GATEWAY, String::new()));
+    }
     while source.health().error.is_none() {
         tokio::time::sleep(POLL).await;
     }
@@ -299,6 +304,57 @@ async fn an_endpoint_that_is_behind_is_passed_over() {
         chain.mine(2);
     });
     until(&mut view, |view| view.latest_anchor(&GATEWAY).unwrap().size == 31).await;
+}
+
+#[tokio::test]
+async fn of_two_endpoints_the_one_that_is_behind_counts() {
+    let (ahead, behind) = (Endpoint::open(chain()).await, Endpoint::open(chain()).await);
+    let grow = |chain: &mut Chain| {
+        chain.anchor(1, 30);
+        chain.mine(2);
+    };
+    ahead.change(grow);
+    let source = ChainSource::connect(pool(&[&ahead, &behind]), READING, POLL).await.unwrap();
+    let mut view = source.view();
+    assert_eq!(view.borrow().head.unwrap().number, 3);
+    // Alone it is believed, and what it told stays when the other comes back.
+    behind.behave(Manner::Text(StatusCode::BAD_GATEWAY, String::new()));
+    until(&mut view, |view| view.head.unwrap().number == 6).await;
+    behind.behave(Manner::Honest);
+    behind.change(grow);
+    for endpoint in [&ahead, &behind] {
+        endpoint.change(|chain| chain.mine(1));
+    }
+    until(&mut view, |view| view.head.unwrap().number == 7).await;
+}
+
+/// Its only endpoint told of blocks that never were, or the chain was set up anew.
+#[tokio::test]
+async fn a_chain_that_stays_below_what_was_told_is_believed_at_last() {
+    let mut long = chain();
+    long.anchor(1, 70);
+    long.mine(50);
+    let endpoint = Endpoint::open(long).await;
+    let source = ChainSource::connect(pool(&[&endpoint]), READING, POLL).await.unwrap();
+    let mut view = source.view();
+    assert_eq!(view.borrow_and_update().head.unwrap().number, 54);
+    endpoint.change(|known| *known = chain());
+    while source.health().error.is_none() {
+        tokio::time::sleep(POLL).await;
+    }
+    assert!(!view.has_changed().unwrap());
+    let read = until(&mut view, |view| view.head.unwrap().number == 3).await;
+    assert_eq!(read.latest_anchor(&GATEWAY).unwrap().size, 10);
+}
+
+#[tokio::test]
+async fn a_block_with_the_greatest_number_is_no_block() {
+    let mut odd = chain();
+    odd.top = Some(u64::MAX);
+    let endpoint = Endpoint::open(odd).await;
+    let reading = Reading { settled: Settled::Confirmations(0), from_block: Some(u64::MAX - 1), ..READING };
+    let error = read(pool(&[&endpoint]), reading).await.unwrap_err();
+    assert!(error.to_string().contains("greatest number"), "{error}");
 }
 
 /// Events that the contract never emits.
@@ -393,6 +449,38 @@ async fn one_liar_among_three_changes_nothing_and_of_two_neither_is_believed() {
         liar.behave(manner);
         assert_eq!(read(two.clone(), READING).await.unwrap().latest_anchor(&GATEWAY).unwrap().size, 50);
     }
+}
+
+/// Nobody could contradict what it says of blocks that the others do not have.
+#[tokio::test]
+async fn a_liar_that_is_ahead_of_all_others_is_not_believed() {
+    let liar = Endpoint::open(chain()).await;
+    liar.change(|chain| {
+        chain.anchor(1, 500);
+        chain.mine(30);
+    });
+    let honest = [Endpoint::open(chain()).await, Endpoint::open(chain()).await];
+    for endpoint in &honest {
+        endpoint.change(|chain| {
+            chain.anchor(1, 50);
+            chain.mine(2);
+        });
+    }
+    let three = pool(&[&liar, &honest[0], &honest[1]]);
+    let source = ChainSource::connect(three, READING, POLL).await.unwrap();
+    assert_eq!(source.view().borrow().latest_anchor(&GATEWAY).unwrap().size, 50);
+    let error = read(pool(&[&liar, &honest[0]]), READING).await.unwrap_err();
+    assert!(matches!(error, SourceError::Disputed(_)), "{error}");
+}
+
+/// Epochs close by the time of settled blocks.
+#[tokio::test]
+async fn a_liar_about_the_time_of_a_block_is_not_believed() {
+    let liar = Endpoint::open(chain()).await;
+    liar.change(|chain| chain.genesis = 1 << 40);
+    let honest = [Endpoint::open(chain()).await, Endpoint::open(chain()).await];
+    let source = ChainSource::connect(pool(&[&liar, &honest[0], &honest[1]]), READING, POLL).await.unwrap();
+    assert_eq!(source.view().borrow().head, Some(Head { number: 3, timestamp: 1003 }));
 }
 
 #[tokio::test]
