@@ -27,7 +27,7 @@ use meridian_proofs::log::{CompactRange, LogEntry};
 use meridian_proofs::signature::SecretKey;
 use meridian_proofs::{Address, B256};
 use meridian_proto::contract::committee::schedule;
-use meridian_proto::contract::{self, Meridian, Status, creation_code};
+use meridian_proto::contract::{Meridian, Status, creation_code};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -153,7 +153,7 @@ impl Network {
     /// Anchors a certificate's checkpoint.
     async fn anchor(&self, certificate: &Certificate) -> Result<()> {
         let CosignedCheckpoint { signed, cosignatures } = &certificate.checkpoint;
-        let Checkpoint { gateway, epoch, size, root, timestamp } = signed.checkpoint;
+        let Checkpoint { epoch, size, .. } = signed.checkpoint;
         let mut signatures = signed.signature.as_bytes().to_vec();
         for cosignature in cosignatures {
             signatures.extend(cosignature.as_bytes());
@@ -162,7 +162,7 @@ impl Network {
         let is_second = size == 2 && self.anchored().await? == 1;
         let consistency = if is_second { vec![self.leaves[1].leaf()] } else { Vec::new() };
         self.send(Meridian::anchorCall {
-            checkpoint: contract::Checkpoint { gateway, epoch, size, root, timestamp },
+            checkpoint: (&signed.checkpoint).into(),
             signatures: signatures.into(),
             members: self.committee(epoch).members()?.into(),
             consistency,

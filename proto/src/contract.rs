@@ -2,6 +2,7 @@
 
 pub mod committee;
 pub mod errors;
+mod log;
 
 use alloy_primitives::{Address, Bytes};
 use alloy_sol_types::{SolConstructor, sol};

@@ -5,7 +5,7 @@ use alloy::providers::{Provider, RootProvider};
 use alloy::sol_types::SolCall;
 use meridian_proofs::checkpoint::Domain;
 use meridian_proofs::log::LogEntry;
-use meridian_proto::contract::{self, Meridian, Status};
+use meridian_proto::contract::{Meridian, Status};
 use serde_json::json;
 
 use super::rpc::{ChainError, Fault, Pool};
@@ -88,16 +88,8 @@ impl Contract {
         proof: &[B256],
         gateway: Address,
     ) -> Result<bool, ChainError> {
-        let entry = contract::LogEntry {
-            blobId: entry.blob_id.0,
-            namespace: entry.namespace.0,
-            payloadHash: entry.payload_hash.0,
-            length: entry.length,
-            epoch: entry.epoch,
-            time: entry.time,
-            expiry: entry.expiry,
-        };
-        self.call(Meridian::verifyAnchoredCall { entry, index, proof: proof.to_vec(), gateway }).await
+        let (entry, proof) = (entry.into(), proof.to_vec());
+        self.call(Meridian::verifyAnchoredCall { entry, index, proof, gateway }).await
     }
 
     /// The latest anchor of a gateway's log.

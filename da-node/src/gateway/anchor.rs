@@ -18,7 +18,7 @@ use meridian_client::chain::view::{Anchor, View};
 use meridian_proofs::checkpoint::{Checkpoint, CosignedCheckpoint, Domain};
 use meridian_proofs::signature::{SIGNATURE_LEN, SecretKey};
 use meridian_proofs::{Address, B256};
-use meridian_proto::contract::{self, Meridian};
+use meridian_proto::contract::Meridian;
 use meridian_proto::convert::AnchorStatus;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -316,13 +316,7 @@ impl<C: Chain> Task<C> {
         let (old, new) = (anchored.map_or(0, |anchor| anchor.size), checkpoint.size);
         let consistency = blocking(move || Ok(log.consistency(&gateway, old, new)?)).await?;
         let call = Meridian::anchorCall {
-            checkpoint: contract::Checkpoint {
-                gateway: checkpoint.gateway,
-                epoch: checkpoint.epoch,
-                size: checkpoint.size,
-                root: checkpoint.root,
-                timestamp: checkpoint.timestamp,
-            },
+            checkpoint: (&checkpoint).into(),
             signatures: signatures.into(),
             members: members.into(),
             consistency,

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt, stream};
 use meridian_client::chain::view::{Anchor, Head, View};
 use meridian_client::rpc::Channels;
 use meridian_proofs::checkpoint::{Checkpoint, Dispersal, SignedCheckpoint, SignedDispersal};
@@ -22,7 +22,9 @@ use meridian_proofs::rlc::RlcVector;
 use meridian_proofs::shape::{RowRange, Shape};
 use meridian_proofs::signature::SecretKey;
 use meridian_proofs::{Address, B256};
-use meridian_proto::convert::{CosignRequest, DisperseOutcome, DispersePart, DisperseStart, RangeStart};
+use meridian_proto::convert::{
+    CosignRequest, DisperseOutcome, DispersePart, DisperseStart, GetRows, RangeStart,
+};
 use meridian_proto::error::ApiError;
 use meridian_proto::wire;
 use tokio::net::TcpListener;
@@ -234,6 +236,18 @@ impl Net {
             entries: Vec::new(),
             timestamp: NOW,
         }
+    }
+}
+
+/// Checks that a replica serves these rows of a blob from what it holds.
+pub(super) async fn check_held(replica: &Arc<Replica>, blob: &Blob, ranges: &[RowRange]) {
+    for range in ranges {
+        let (start, count) = (range.start(), range.count());
+        let request = GetRows { blob_id: blob.id(), start, count, held_only: true };
+        let answer = replica.rows(request).await.unwrap();
+        assert_eq!(answer.proof, blob.proof(*range));
+        let rows: Vec<_> = answer.rows.map(Result::unwrap).collect().await;
+        assert_eq!(rows.concat(), blob.rows(*range));
     }
 }
 

@@ -327,13 +327,7 @@ pub(crate) fn first_anchor(world: &World, cosigned: &CosignedCheckpoint) -> Resu
     let signatures: Vec<u8> =
         cosigned.signed.signature.as_bytes().iter().copied().chain(cosignatures).collect();
     let call = Meridian::anchorCall {
-        checkpoint: meridian_proto::contract::Checkpoint {
-            gateway: checkpoint.gateway,
-            epoch: checkpoint.epoch,
-            size: checkpoint.size,
-            root: checkpoint.root,
-            timestamp: checkpoint.timestamp,
-        },
+        checkpoint: (&checkpoint).into(),
         signatures: signatures.into(),
         members: world.committee.members()?.into(),
         consistency: Vec::<B256>::new(),

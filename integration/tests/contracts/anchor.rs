@@ -5,7 +5,7 @@ use meridian_proofs::checkpoint::{Checkpoint, Domain};
 use meridian_proofs::committee::GatewayMember;
 use meridian_proto::contract::Meridian;
 
-use crate::anchors::{Log, on_chain, signatures};
+use crate::anchors::{Log, signatures};
 use crate::certificates::smallest_quorum;
 use crate::evm::nobody;
 use crate::logs::synthetic;
@@ -108,7 +108,7 @@ fn logs_of_any_size_are_anchored() {
             let checkpoint = Checkpoint { gateway, epoch: 3, size, root, timestamp };
             let cosigners = smallest_quorum(random, &committee, committee.min_copies());
             let call = Anchor {
-                checkpoint: on_chain(&checkpoint),
+                checkpoint: (&checkpoint).into(),
                 signatures: signatures(&checkpoint, &world.domain, &world.keys, gateway, &cosigners),
                 members: world.members(3).into(),
                 consistency,

@@ -6,7 +6,7 @@ use alloy::primitives::{Address, B256, Bytes};
 use meridian_proofs::checkpoint::{Checkpoint, Domain};
 use meridian_proofs::ids::{BlobId, Namespace, PayloadHash};
 use meridian_proofs::log::{CompactRange, LogEntry, NodeSource, consistency_proof, inclusion_proof, root_at};
-use meridian_proto::contract::{self, Meridian};
+use meridian_proto::contract::Meridian;
 
 use crate::certificates::smallest_quorum;
 use crate::members::Keys;
@@ -113,7 +113,7 @@ impl Log {
     /// The call with these cosigners.
     pub(crate) fn anchor_with(&self, world: &World, cosigners: &[Address]) -> Meridian::anchorCall {
         Meridian::anchorCall {
-            checkpoint: on_chain(&self.checkpoint),
+            checkpoint: (&self.checkpoint).into(),
             signatures: signatures(&self.checkpoint, &self.domain, &world.keys, self.signer, cosigners),
             members: world.members(self.epoch).into(),
             consistency: self.nodes.consistency(self.anchored, self.checkpoint.size),
@@ -132,27 +132,4 @@ pub(crate) fn signatures(
     let digest = checkpoint.digest(domain);
     let signers = std::iter::once(&gateway).chain(cosigners);
     signers.flat_map(|signer| *keys.of(signer).sign(&digest).as_bytes()).collect()
-}
-
-pub(crate) fn on_chain(checkpoint: &Checkpoint) -> contract::Checkpoint {
-    contract::Checkpoint {
-        gateway: checkpoint.gateway,
-        epoch: checkpoint.epoch,
-        size: checkpoint.size,
-        root: checkpoint.root,
-        timestamp: checkpoint.timestamp,
-    }
-}
-
-/// An entry as the contract takes it.
-pub(crate) fn entry_on_chain(entry: &LogEntry) -> contract::LogEntry {
-    contract::LogEntry {
-        blobId: entry.blob_id.0,
-        namespace: entry.namespace.0,
-        payloadHash: entry.payload_hash.0,
-        length: entry.length,
-        epoch: entry.epoch,
-        time: entry.time,
-        expiry: entry.expiry,
-    }
 }

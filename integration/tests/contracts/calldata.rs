@@ -4,7 +4,7 @@ use alloy::primitives::{Address, Bytes, U256};
 use alloy::sol_types::SolCall;
 use meridian_proto::contract::{Meridian, Status};
 
-use crate::anchors::{Log, entry_on_chain};
+use crate::anchors::Log;
 use crate::certificates::Draft;
 use crate::evm::{Ending, PLENTY, intrinsic_gas};
 use crate::members::schedule;
@@ -25,7 +25,7 @@ fn views(world: &mut World, random: &mut Random) -> Vec<Vec<u8>> {
     let anchor = log.anchor(world, random);
     world.chain.send(gateway, world.contract, &anchor).event::<Meridian::Anchored>();
     let anchored = Meridian::verifyAnchoredCall {
-        entry: entry_on_chain(&log.entries[4]),
+        entry: (&log.entries[4]).into(),
         index: 4,
         proof: log.nodes.inclusion(4, 9),
         gateway,

@@ -9,7 +9,7 @@ use meridian_proofs::checkpoint::Checkpoint;
 use meridian_proofs::committee::{Committee, RegionId};
 use meridian_proto::contract::{Meridian, Status};
 
-use crate::anchors::{entry_on_chain, on_chain, signatures};
+use crate::anchors::signatures;
 use crate::certificates::Draft;
 use crate::evm::{Artifact, nobody};
 use crate::logs::synthetic;
@@ -81,7 +81,7 @@ fn anchor(world: &mut World, size: u64, root: B256, consistency: &[B256]) -> u64
     let gateway = committee.gateways()[0].address;
     let checkpoint = Checkpoint { gateway, epoch: 3, size, root, timestamp: world.chain.now() };
     let call = Meridian::anchorCall {
-        checkpoint: on_chain(&checkpoint),
+        checkpoint: (&checkpoint).into(),
         signatures: signatures(&checkpoint, &world.domain, &world.keys, gateway, &fewest(&committee)),
         members: world.members(3).into(),
         consistency: consistency.to_vec(),
@@ -118,7 +118,7 @@ fn measure(replicas: usize) -> Row {
 
     anchor(world, LONG.1, root, &[]);
     let call = Meridian::verifyAnchoredCall {
-        entry: entry_on_chain(&draft.entry),
+        entry: (&draft.entry).into(),
         index: draft.index,
         proof: draft.path.clone(),
         gateway: draft.checkpoint.gateway,

@@ -4,7 +4,7 @@ use alloy::primitives::{Address, B256, U256, keccak256};
 use alloy::sol;
 use alloy::sol_types::{SolConstructor, SolError};
 use meridian_proofs::ids::Namespace;
-use meridian_proto::contract::{Meridian, Status};
+use meridian_proto::contract::{self, Meridian, Status};
 
 use crate::anchors::Log;
 use crate::certificates::Draft;
@@ -147,17 +147,10 @@ fn a_batch_of_a_closed_epoch_needs_an_anchored_entry() {
     let log = Log::new(&inbox.world, 3, 12);
     let gateway = log.checkpoint.gateway;
     let entry = &log.entries[4];
+    let contract::LogEntry { blobId, namespace, payloadHash, length, epoch, time, expiry } = entry.into();
     let call = BatchInbox::postAnchoredCall {
         number: U256::ZERO,
-        entry: BatchInbox::Entry {
-            blobId: entry.blob_id.0,
-            namespace: entry.namespace.0,
-            payloadHash: entry.payload_hash.0,
-            length: entry.length,
-            epoch: entry.epoch,
-            time: entry.time,
-            expiry: entry.expiry,
-        },
+        entry: BatchInbox::Entry { blobId, namespace, payloadHash, length, epoch, time, expiry },
         index: 4,
         proof: log.nodes.inclusion(4, 12),
         gateway,

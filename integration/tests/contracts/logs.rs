@@ -7,7 +7,7 @@ use meridian_proofs::log::{
     consistency_proof_len, inclusion_proof_len, verify_consistency, verify_inclusion,
 };
 
-use crate::anchors::{Log, Nodes, entry_on_chain};
+use crate::anchors::{Log, Nodes};
 use crate::certificates::{place, root, size};
 use crate::evm::{Artifact, Chain, intrinsic_gas};
 use crate::random::Random;
@@ -233,7 +233,7 @@ fn anchored_entries_are_found_and_no_others() {
     let mut log = Log::new(world, 3, 77);
     let gateway = log.checkpoint.gateway;
     let call = |log: &Log, index: u64, size: u64| verifyAnchoredCall {
-        entry: entry_on_chain(&log.entries[usize::try_from(index).unwrap()]),
+        entry: (&log.entries[usize::try_from(index).unwrap()]).into(),
         index,
         proof: log.nodes.inclusion(index, size),
         gateway,

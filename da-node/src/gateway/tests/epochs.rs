@@ -9,8 +9,6 @@ use meridian_proofs::committee::{CommitteeParts, RegionId, Seat};
 use meridian_proofs::log::CompactRange;
 
 use super::super::epochs::{MARGIN, Stage};
-use super::super::log::{Wanted, plan};
-use super::super::store::Store;
 use super::*;
 
 /// When the gateway changes to epochs 2 and 3.
@@ -318,28 +316,9 @@ async fn a_seat_that_lags_comes_back_when_the_closing_is_anchored() {
 async fn no_step_ends_in_an_earlier_epoch_before_its_closing_is_anchored() {
     let committee = Committee::new(parts(1)).unwrap();
     let folder = TempDir::new().unwrap();
-    let (key, domain) = (testing::gateway_key(), committee.domain());
     let blob: EncodedBlob = encode::encode(&payload(4, 10), B256::ZERO).unwrap();
     let entries = 4096 * 2 + 1;
-    {
-        let (store, loaded) = Store::open(folder.path(), key.address(), &domain).unwrap();
-        let mut range = loaded.range;
-        let wanted = |number: u64| Wanted {
-            id: blob.id(),
-            header: *blob.header(),
-            namespace: super::restart::namespace(number),
-            payload_hash: PayloadHash::UNBOUND,
-            retention: MIN_RETENTION,
-        };
-        let wanted: Vec<_> = (0..entries).map(wanted).collect();
-        let plan = plan(&wanted, 0, 1, NOW, |_| Ok(None)).unwrap();
-        let sign = |range: &CompactRange| {
-            let (size, root) = (range.size(), range.root());
-            let checkpoint = Checkpoint { gateway: key.address(), epoch: 1, size, root, timestamp: NOW };
-            SignedCheckpoint::sign(checkpoint, &domain, &key)
-        };
-        store.append(&mut range, &plan, &wanted, Vec::new(), sign).unwrap();
-    }
+    super::restart::fill(&folder, &committee, &blob, entries);
     let seats = seats();
     seats.iter().for_each(|seat| seat.give(blob.id()));
     let away = seats.iter().find(|seat| seat.region == 5).unwrap().clone();

@@ -127,22 +127,10 @@ async fn a_stop_refuses_new_puts() {
 async fn a_seat_far_behind_is_brought_up_in_steps() {
     let committee = Arc::new(testing::committee(5, 1, 4));
     let folder = TempDir::new().unwrap();
-    let (key, domain) = (testing::gateway_key(), committee.domain());
     let payload = payload(4, 10);
     let blob: EncodedBlob = encode::encode(&payload, B256::ZERO).unwrap();
     let entries = 4096 * 2 + 1;
-    {
-        let (store, loaded) = Store::open(folder.path(), key.address(), &domain).unwrap();
-        let mut range = loaded.range;
-        let wanted: Vec<_> = (0..entries).map(|number| wanted(&blob, number)).collect();
-        let plan = plan(&wanted, 0, 1, NOW, |_| Ok(None)).unwrap();
-        let sign = |range: &CompactRange| {
-            let (size, root) = (range.size(), range.root());
-            let checkpoint = Checkpoint { gateway: key.address(), epoch: 1, size, root, timestamp: NOW };
-            SignedCheckpoint::sign(checkpoint, &domain, &key)
-        };
-        store.append(&mut range, &plan, &wanted, Vec::new(), sign).unwrap();
-    }
+    fill(&folder, &committee, &blob, entries);
     let seats = FakeSeat::all(&committee);
     seats.iter().for_each(|seat| seat.give(blob.id()));
     let (clock, view) = (Clock::manual(NOW), watch::Sender::new(Arc::new(View::fixed(committee.clone()))));
@@ -155,10 +143,25 @@ async fn a_seat_far_behind_is_brought_up_in_steps() {
     bench.check(&certificate, &payload);
 }
 
-pub(super) fn namespace(number: u64) -> Namespace {
+fn namespace(number: u64) -> Namespace {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&number.to_be_bytes());
     Namespace::from(bytes)
+}
+
+/// Writes a log of epoch 1 whose entries are of one blob.
+pub(super) fn fill(folder: &TempDir, committee: &Committee, blob: &EncodedBlob, entries: u64) {
+    let (key, domain) = (testing::gateway_key(), committee.domain());
+    let (store, loaded) = Store::open(folder.path(), key.address(), &domain).unwrap();
+    let mut range = loaded.range;
+    let wanted: Vec<_> = (0..entries).map(|number| wanted(blob, number)).collect();
+    let plan = plan(&wanted, 0, 1, NOW, |_| Ok(None)).unwrap();
+    let sign = |range: &CompactRange| {
+        let (size, root) = (range.size(), range.root());
+        let checkpoint = Checkpoint { gateway: key.address(), epoch: 1, size, root, timestamp: NOW };
+        SignedCheckpoint::sign(checkpoint, &domain, &key)
+    };
+    store.append(&mut range, &plan, &wanted, Vec::new(), sign).unwrap();
 }
 
 fn wanted(blob: &EncodedBlob, number: u64) -> Wanted {

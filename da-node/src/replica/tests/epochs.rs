@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use meridian_proofs::committee::{CommitteeParts, GatewayMember, RegionId};
 use meridian_proofs::signature::SecretKey;
-use meridian_proto::convert::{CosignAnswer, DisperseOutcome, GetRows};
+use meridian_proto::convert::{CosignAnswer, DisperseOutcome};
 use meridian_proto::error::Class;
 
 use super::*;
@@ -104,11 +104,8 @@ async fn each_epoch_has_rows_of_its_own_and_the_gateway_owes_room_for_both() {
     let held = replica.known(blob.id()).await.unwrap();
     assert!(held.row_bytes() > bytes);
     assert_eq!(charged().1, held.row_bytes());
-    for range in before.ranges().iter().chain(net.interval(1, &blob).ranges()) {
-        let (start, count) = (range.start(), range.count());
-        let request = GetRows { blob_id: blob.id(), start, count, held_only: true };
-        assert_eq!(replica.rows(request).await.unwrap().proof, blob.proof(*range));
-    }
+    check_held(&replica, &blob, before.ranges()).await;
+    check_held(&replica, &blob, net.interval(1, &blob).ranges()).await;
 }
 
 #[tokio::test]
@@ -380,10 +377,7 @@ async fn a_removed_seat_serves_and_takes_nothing_new() {
     let status = replica.status().await.unwrap();
     assert_eq!((status.region, status.epoch, status.blobs, status.logs), (RegionId(5), FIRST + 1, 1, 1));
     assert!(status.seated_epochs.is_empty());
-    let range = held.ranges()[0];
-    let (start, count) = (range.start(), range.count());
-    let request = GetRows { blob_id: blob.id(), start, count, held_only: true };
-    assert_eq!(replica.rows(request).await.unwrap().proof, blob.proof(range));
+    check_held(&replica, &blob, held.ranges()).await;
     assert_eq!(replica.logs().served_size(&gateway_key().address()).unwrap(), Some(1));
 }
 

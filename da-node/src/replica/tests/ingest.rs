@@ -1,8 +1,8 @@
-use futures::{StreamExt, stream};
+use futures::stream;
 use meridian_proofs::B256;
 use meridian_proofs::checkpoint::{Dispersal, Domain, SignedDispersal};
 use meridian_proofs::signature::SecretKey;
-use meridian_proto::convert::{DisperseOutcome, DispersePart, GetRows, Lookup, LookupKey};
+use meridian_proto::convert::{DisperseOutcome, DispersePart, Lookup, LookupKey};
 use meridian_proto::error::{ApiError, Class};
 
 use super::*;
@@ -40,14 +40,7 @@ async fn an_upload_is_on_disk_when_it_is_answered_and_held_from_then_on() {
         assert_eq!(send(&replica, parts[..1].to_vec()).await.unwrap(), DisperseOutcome::Held);
         let interval = net.interval(region, &blob);
         pieces += interval.ranges().len();
-        for range in interval.ranges() {
-            let (start, count) = (range.start(), range.count());
-            let request = GetRows { blob_id: blob.id(), start, count, held_only: true };
-            let answer = replica.rows(request).await.unwrap();
-            assert_eq!(answer.proof, blob.proof(*range));
-            let rows: Vec<_> = answer.rows.map(Result::unwrap).collect().await;
-            assert_eq!(rows.concat(), blob.rows(*range));
-        }
+        check_held(&replica, &blob, interval.ranges()).await;
     }
     assert!(pieces > 5, "one of the regions wraps");
 }

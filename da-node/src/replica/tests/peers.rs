@@ -106,11 +106,7 @@ async fn missing_rows_are_repaired_before_the_cosignature() {
     net.serve(2, &holding);
     assert!(is_signed(lacking.cosign(log.request(0)).await));
     for blob in &blobs {
-        for range in net.interval(1, blob).ranges() {
-            let (start, count) = (range.start(), range.count());
-            let request = GetRows { blob_id: blob.id(), start, count, held_only: true };
-            assert_eq!(lacking.rows(request).await.unwrap().proof, blob.proof(*range));
-        }
+        check_held(&lacking, blob, net.interval(1, blob).ranges()).await;
     }
 }
 
