@@ -1,8 +1,12 @@
 //! A whole network in one process: each member with a runtime, a folder and a port of its own.
 
+mod epochs;
+mod member;
+mod plan;
+
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,152 +16,28 @@ use meridian_client::chain::view::View;
 use meridian_client::fetch::Reader;
 use meridian_client::rpc::Channels;
 use meridian_client::submit::{PutOptions, Submitter};
-use meridian_node::config::host::Server as ServerSettings;
-use meridian_node::log_service::LogService;
-use meridian_node::server::Server;
 use meridian_node::{gateway, replica};
 use meridian_proofs::Address;
-use meridian_proofs::committee::{Committee, CommitteeParts, GatewayMember, Region, RegionId, Seat};
+use meridian_proofs::committee::{Committee, Seat};
 use meridian_proofs::ids::Namespace;
-use meridian_proto::MAX_MESSAGE;
 use meridian_proto::convert::GatewayPhase;
-use meridian_proto::wire::gateway_server::GatewayServer;
-use meridian_proto::wire::log_server::LogServer;
-use meridian_proto::wire::replica_server::ReplicaServer;
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
-use tokio::sync::{oneshot, watch};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+
+pub use member::Name;
+use member::{Member, Spec, start};
+pub use plan::Plan;
+use plan::committee;
 
 use crate::keys;
-use crate::liars::{self, GatewayLie, ReplicaLie, Truth};
-
-mod epochs;
+use crate::liars::{self, Truth};
 
 /// Longest time that a member may take to stop when it is killed.
 const KILL: Duration = Duration::from_secs(10);
 
 /// Longest time until gateways and replicas know each other.
 const SETTLE: Duration = Duration::from_secs(30);
-
-/// Where the regions of a test network lie.
-const PLACES: [(&str, f64, f64); 5] = [
-    ("na-west", 37.8, -122.4),
-    ("na-east", 39.0, -77.5),
-    ("eu-central", 50.1, 8.7),
-    ("ap-northeast", 35.7, 139.7),
-    ("ap-southeast", 1.35, 103.8),
-];
-
-/// What a network is made of.
-pub struct Plan {
-    /// Number of regions.
-    pub regions: u16,
-    /// Seats in each region.
-    pub seats: u16,
-    /// Gateways that run.
-    pub gateways: usize,
-    /// Gateways that have a key and a place in the committee, and do not run.
-    pub vacant_gateways: usize,
-    /// Replicas that have a key and no seat in the first epoch, and do not run: their places are after the others'.
-    pub later_replicas: usize,
-    /// Gateways that have a key and no place in the committee of the first epoch, and do not run.
-    pub later_gateways: usize,
-    /// Complete regions of a certificate, where it is not the default.
-    pub min_copies: Option<u16>,
-    /// Shortest and longest retention in seconds.
-    pub retention: (u64, u64),
-    /// Most bytes of rows that a replica keeps for each gateway.
-    pub max_bytes: u64,
-    /// Most entries of each gateway in an hour.
-    pub max_entries_per_hour: u64,
-    /// Replicas that lie, by their place: region after region, seat after seat.
-    pub replica_lies: BTreeMap<usize, Arc<dyn ReplicaLie>>,
-    /// Gateways that lie to clients, by their place.
-    pub gateway_lies: BTreeMap<usize, Arc<dyn GatewayLie>>,
-    /// Settings of every replica.
-    pub replica: replica::Settings,
-    /// Settings of every gateway.
-    pub gateway: gateway::Settings,
-}
-
-impl Default for Plan {
-    fn default() -> Self {
-        Self {
-            regions: 5,
-            seats: 1,
-            gateways: 1,
-            vacant_gateways: 0,
-            later_replicas: 0,
-            later_gateways: 0,
-            min_copies: None,
-            retention: (3_600, 30 * 86_400),
-            max_bytes: 1 << 40,
-            max_entries_per_hour: 1_000_000,
-            replica_lies: BTreeMap::new(),
-            gateway_lies: BTreeMap::new(),
-            replica: replica::Settings::default(),
-            gateway: gateway::Settings::default(),
-        }
-    }
-}
-
-impl Plan {
-    /// The default network with one lying replica, in the first region.
-    #[must_use]
-    pub fn with_replica_lie(lie: impl ReplicaLie) -> Self {
-        Self { replica_lies: BTreeMap::from([(0, Arc::new(lie) as Arc<dyn ReplicaLie>)]), ..Self::default() }
-    }
-}
-
-/// Who a member is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Name {
-    /// The replica at a place.
-    Replica(usize),
-    /// The gateway at a place.
-    Gateway(usize),
-}
-
-impl Name {
-    /// The word that the member's key is made from.
-    #[must_use]
-    pub fn key_word(self) -> String {
-        match self {
-            Self::Replica(place) => format!("replica {place}"),
-            Self::Gateway(place) => format!("gateway {place}"),
-        }
-    }
-
-    fn folder(self) -> String {
-        self.key_word().replace(' ', "-")
-    }
-}
-
-struct Member {
-    name: Name,
-    address: Address,
-    /// Where the honest server listens.
-    listen: SocketAddr,
-    /// Where everybody else looks for it: the same, or a liar in front of it.
-    endpoint: String,
-    running: Option<Running>,
-    liar: Option<JoinHandle<()>>,
-}
-
-struct Running {
-    runtime: Runtime,
-    stop: Option<oneshot::Sender<()>>,
-    server: JoinHandle<Result<()>>,
-}
-
-struct Spec {
-    name: Name,
-    folder: PathBuf,
-    view: watch::Receiver<Arc<View>>,
-    replica: replica::Settings,
-    gateway: gateway::Settings,
-}
 
 /// A running network.
 pub struct Network {
@@ -420,100 +300,6 @@ pub fn options() -> PutOptions {
         bind_payload_hash: false,
         expected: None,
         kzg_root: None,
-    }
-}
-
-fn committee(plan: &Plan, members: &BTreeMap<Name, Member>) -> Result<Committee> {
-    let region = |number: u16| -> Region {
-        let (label, latitude, longitude) = PLACES[usize::from(number) % PLACES.len()];
-        let lap = usize::from(number) / PLACES.len();
-        let label = if lap == 0 { label.to_owned() } else { format!("{label}-{lap}") };
-        Region { id: RegionId(number + 1), label, latitude, longitude }
-    };
-    let (mut seats, mut gateways) = (Vec::new(), Vec::new());
-    for member in members.values() {
-        let (address, endpoint) = (member.address, member.endpoint.clone());
-        match member.name {
-            Name::Replica(place) if place >= usize::from(plan.regions * plan.seats) => {}
-            Name::Gateway(place) if place >= plan.gateways + plan.vacant_gateways => {}
-            Name::Replica(place) => {
-                let place = u16::try_from(place)?;
-                let (region, number) = (RegionId(place / plan.seats + 1), place % plan.seats);
-                seats.push(Seat { region, number, address, endpoint });
-            }
-            Name::Gateway(_) => gateways.push(GatewayMember {
-                address,
-                endpoint,
-                max_bytes: plan.max_bytes,
-                max_entries_per_hour: plan.max_entries_per_hour,
-            }),
-        }
-    }
-    Ok(Committee::new(CommitteeParts {
-        chain_id: 0,
-        verifying_contract: Address::ZERO,
-        epoch: 1,
-        min_copies: plan.min_copies.unwrap_or_else(|| Committee::default_min_copies(plan.regions)),
-        min_retention: plan.retention.0,
-        max_retention: plan.retention.1,
-        regions: (0..plan.regions).map(region).collect(),
-        seats,
-        gateways,
-    })?)
-}
-
-fn start(spec: &Spec, listener: TcpListener) -> Result<Running> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name(spec.name.folder())
-        .enable_all()
-        .build()?;
-    let (stop, stopped) = oneshot::channel::<()>();
-    let server = runtime.block_on(serve(spec, listener, stopped))?;
-    Ok(Running { runtime, stop: Some(stop), server })
-}
-
-async fn serve(
-    spec: &Spec,
-    listener: TcpListener,
-    stopped: oneshot::Receiver<()>,
-) -> Result<JoinHandle<Result<()>>> {
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let key = keys::secret(&spec.name.key_word())?;
-    let (folder, view) = (Path::new(&spec.folder), spec.view.clone());
-    let settings = ServerSettings { lame_duck_ms: 0, drain_ms: 5_000, ..ServerSettings::default() };
-    let server = Server::new(settings)?;
-    let stop = async {
-        let _ = stopped.await;
-    };
-    match spec.name {
-        Name::Replica(_) => {
-            let replica =
-                replica::Replica::open(spec.replica.clone(), folder, view, key, Channels::new()).await?;
-            let service = ReplicaServer::new(replica::Service(Arc::clone(&replica)));
-            let service =
-                service.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
-            let server = server.with(service).with(LogServer::new(LogService::new(replica.logs().clone())));
-            Ok(tokio::spawn(async move {
-                server.serve(listener, stop).await?;
-                replica.shutdown().await;
-                Ok(())
-            }))
-        }
-        Name::Gateway(_) => {
-            let gateway = gateway::Gateway::open(spec.gateway.clone(), folder, view, key, &Channels::new())?;
-            let service = GatewayServer::new(gateway::Service(Arc::clone(&gateway)));
-            let service =
-                service.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
-            let server =
-                server.with(service).with(LogServer::new(LogService::new(gateway.log_store().clone())));
-            Ok(tokio::spawn(async move {
-                server.serve(listener, stop).await?;
-                gateway.shutdown().await;
-                Ok(())
-            }))
-        }
     }
 }
 

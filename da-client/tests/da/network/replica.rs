@@ -1,0 +1,129 @@
+//! What replicas answer.
+
+use std::pin::Pin;
+
+use bytes::Bytes;
+use meridian_proto::convert::{
+    Candidate, EntryRef, GetRows, GetSamples, Lookup, LookupKey, ReplicaStatus, RowsPart, Sample,
+};
+use meridian_proto::error::Reason;
+use meridian_proto::wire;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Node, Replica, parse, refuse};
+
+/// Some rows with one wrong byte, for those who lie.
+fn spoil(rows: &Bytes, lie: bool) -> Bytes {
+    let mut rows = rows.to_vec();
+    if lie {
+        rows[5] ^= 1;
+    }
+    rows.into()
+}
+
+#[tonic::async_trait]
+impl wire::replica_server::Replica for Node<Replica> {
+    async fn disperse(
+        &self,
+        _: Request<Streaming<wire::DisperseRequest>>,
+    ) -> Result<Response<wire::DisperseResponse>, Status> {
+        refuse(Reason::NotPermitted)
+    }
+
+    async fn cosign(
+        &self,
+        _: Request<wire::CosignRequest>,
+    ) -> Result<Response<wire::CosignResponse>, Status> {
+        refuse(Reason::NotPermitted)
+    }
+
+    type GetRowsStream =
+        Pin<Box<dyn tokio_stream::Stream<Item = Result<wire::GetRowsResponse, Status>> + Send>>;
+
+    async fn get_rows(
+        &self,
+        request: Request<wire::GetRowsRequest>,
+    ) -> Result<Response<Self::GetRowsStream>, Status> {
+        let GetRows { blob_id, start, count, .. } = parse(request);
+        if self.behaviour == Replica::Ignorant {
+            return refuse(Reason::BlobUnknown);
+        }
+        let blob = &self.world.blob;
+        assert_eq!(blob_id, blob.id());
+        let range = blob.shape().range(start, count).unwrap();
+        let rows = spoil(&blob.rows(range), self.behaviour == Replica::WrongRows);
+        let parts = std::iter::once(RowsPart::Proof(blob.range_proof(range)))
+            .chain(rows.chunks(1 << 20).map(|rows| RowsPart::Rows(Bytes::copy_from_slice(rows))));
+        let parts: Vec<_> = parts.map(|part| Ok(part.into())).collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(parts))))
+    }
+
+    async fn get_samples(
+        &self,
+        request: Request<wire::GetSamplesRequest>,
+    ) -> Result<Response<wire::GetSamplesResponse>, Status> {
+        let GetSamples { indices, .. } = parse(request);
+        let blob = &self.world.blob;
+        let samples: Vec<Sample> = indices
+            .into_iter()
+            .map(|index| Sample {
+                index,
+                row: spoil(&blob.row(index), self.behaviour == Replica::WrongRows),
+                path: blob.row_proof(index),
+            })
+            .collect();
+        Ok(Response::new(samples.into()))
+    }
+
+    async fn lookup(
+        &self,
+        request: Request<wire::LookupRequest>,
+    ) -> Result<Response<wire::LookupResponse>, Status> {
+        let Lookup { key, include_rlc } = parse(request);
+        let world = &self.world;
+        let known = match key {
+            LookupKey::Blob(id) => id == world.blob.id(),
+            LookupKey::Payload(hash) => {
+                hash == world.entries[2].payload_hash || self.behaviour == Replica::Misnamer
+            }
+        };
+        if !known || self.behaviour == Replica::Ignorant {
+            return refuse(Reason::BlobUnknown);
+        }
+        let header = if self.behaviour == Replica::OtherHeader { &world.other } else { &world.blob };
+        let rlc = if self.behaviour == Replica::OtherRlc { &world.other } else { header };
+        let gateway = world.certificate.checkpoint.signed.checkpoint.gateway;
+        let candidate = Candidate {
+            header: *header.header(),
+            rlc: include_rlc.then(|| rlc.rlc().clone()),
+            entries: vec![EntryRef { gateway, index: 2, entry: world.entries[2] }],
+            inconsistent: self.behaviour == Replica::Slanderer,
+        };
+        Ok(Response::new(vec![candidate].into()))
+    }
+
+    async fn get_status(
+        &self,
+        _: Request<wire::GetReplicaStatusRequest>,
+    ) -> Result<Response<wire::ReplicaStatus>, Status> {
+        let address = self.world.keys.seats[self.place].address();
+        let seat = self.world.keys.committee.seat(&address).unwrap();
+        Ok(Response::new(
+            ReplicaStatus {
+                address,
+                region: seat.region,
+                seat: seat.number,
+                epoch: 1,
+                blobs: 1,
+                row_bytes: 4096,
+                max_bytes: 0,
+                logs: 1,
+                version: "test".to_owned(),
+                seated_epochs: vec![1],
+                logs_behind: 0,
+                takeover_left: 0,
+            }
+            .into(),
+        ))
+    }
+}
