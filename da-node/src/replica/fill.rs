@@ -5,12 +5,12 @@
 //! is on disk is always a prefix of the anchored log.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt};
 use meridian_client::chain::view::{Anchor, View};
-use meridian_proofs::B256;
 use meridian_proofs::log::{CompactRange, verify_inclusion};
+use meridian_proofs::{Address, B256};
 use meridian_proto::MAX_ENTRIES;
 use meridian_proto::convert::LogItem;
 use meridian_proto::error::{ApiError, Reason};
@@ -30,10 +30,21 @@ mod tests;
 const LOGS: usize = 4;
 /// Longest wait for one answer.
 const CALL: Duration = Duration::from_secs(10);
+/// How long a source may take for a block of up to [`MAX_ENTRIES`] items and keep its place. So a log is filled at no
+/// less than a block in this time as soon as one source is as fast as that.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Time between two looks at the clock and the view.
 pub(super) const TICK: Duration = Duration::from_secs(1);
 /// Longest time between two tries.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// Why a source has no more to bring for now.
+enum Turn {
+    /// The log is filled.
+    Done,
+    /// The source is right and slow: it is the next one's turn.
+    Slow,
+}
 
 impl Replica {
     /// Goes on with what a changed view asks for: gateways to ask about, logs to fill.
@@ -78,37 +89,57 @@ impl Replica {
         if served >= Some(target.size) {
             return Ok(());
         }
-        let mut endpoints = self.log_endpoints(view, &log);
-        let others = endpoints.len().max(1);
-        // New seats do not all begin with the same replica.
-        endpoints.rotate_left(usize::from(self.address().as_slice()[19]) % others);
-        let mut outcome = Err(ApiError::new(Reason::Unreachable, "nobody to ask for the log"));
-        for endpoint in &endpoints {
-            outcome = self.fill_from(endpoint, target).await;
-            match &outcome {
-                Ok(()) => break,
+        let sources = self.sources(view, &log);
+        let (mut fruitless, mut last) = (0, ApiError::new(Reason::Unreachable, "nobody to ask for the log"));
+        // Round and round, as long as anybody brings anything.
+        for endpoint in sources.iter().cycle() {
+            if fruitless == sources.len() {
+                break;
+            }
+            match self.fill_from(endpoint, target).await {
+                Ok(Turn::Done) => return Ok(()),
+                Ok(Turn::Slow) => {
+                    fruitless = 0;
+                    tracing::debug!(endpoint, %log, "slow answer about an anchored log");
+                    continue;
+                }
                 Err(error) if error.reason == Reason::AnswerInvalid => {
                     tracing::warn!(endpoint, %log, %error, "wrong answer about an anchored log");
+                    last = error;
                 }
-                Err(error) => tracing::debug!(endpoint, %log, %error, "no answer about an anchored log"),
+                Err(error) => {
+                    tracing::debug!(endpoint, %log, %error, "no answer about an anchored log");
+                    last = error;
+                }
             }
+            fruitless += 1;
         }
-        outcome
+        Err(last)
     }
 
-    /// Goes on from where the log stands, with one other member.
-    async fn fill_from(self: &Arc<Self>, endpoint: &str, target: &Anchor) -> Result<(), ApiError> {
+    /// Who is asked for a log, in order. New seats do not all begin with the same replica.
+    pub(super) fn sources(&self, view: &View, log: &Address) -> Vec<String> {
+        let mut endpoints = self.log_endpoints(view, log);
+        let others = endpoints.len().max(1);
+        endpoints.rotate_left(usize::from(self.address().as_slice()[19]) % others);
+        endpoints
+    }
+
+    /// Goes on from where the log stands, with one other member, as long as it keeps pace.
+    async fn fill_from(self: &Arc<Self>, endpoint: &str, target: &Anchor) -> Result<Turn, ApiError> {
         let calls = self.channels.log(endpoint)?.within(CALL);
         let (log, target) = (target.gateway, *target);
         loop {
             let logs = self.logs.clone();
             let start = cpu::blocking(move || logs.range(&log)).await?.size();
             if start >= target.size {
-                return self.end_fill(target).await;
+                return self.end_fill(target).await.map(|()| Turn::Done);
             }
             let count = block(start, target.size);
+            let asked = Instant::now();
             let items = calls.entries(log, start, count).await?;
             let path = calls.inclusion(log, start, target.size).await?.path;
+            let took = asked.elapsed();
             if wide(items.len()) != count {
                 return Err(ApiError::new(Reason::AnswerInvalid, "items of the log are missing"));
             }
@@ -119,6 +150,9 @@ impl Replica {
                 replica.keep_block(&target, start, &items, &path)
             });
             kept.await?;
+            if took > PATIENCE {
+                return Ok(Turn::Slow);
+            }
         }
     }
 

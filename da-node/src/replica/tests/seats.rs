@@ -1,6 +1,7 @@
 //! Seats that are new, and seats that pass from one replica to another.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use meridian_proofs::checkpoint::CosignedCheckpoint;
@@ -57,9 +58,18 @@ async fn keeper(
     logs.set_checkpoint(&mut batch, &CosignedCheckpoint { signed, cosignatures: Vec::new() });
     spoil(&logs, &mut batch);
     db.commit(batch, Durability::Relaxed).unwrap();
+    serve_log(net, logs, || {}).await
+}
+
+/// Serves what is on disk; `before` runs before each answer.
+async fn serve_log(net: &Net, logs: LogStore, before: impl Fn() + Clone + Send + Sync + 'static) -> String {
     let (listener, endpoint) = net.listener().await;
+    let service = wire::log_server::LogServer::with_interceptor(LogService::new(logs), move |request| {
+        before();
+        Ok(request)
+    });
     let server = tonic::transport::Server::builder()
-        .add_service(wire::log_server::LogServer::new(LogService::new(logs)))
+        .add_service(service)
         .serve_with_incoming(TcpListenerStream::new(listener));
     tokio::spawn(async move { server.await.unwrap() });
     endpoint
@@ -127,6 +137,51 @@ async fn a_new_seat_fills_its_log_up_to_the_anchor_whoever_lies() {
     let mut other = Log { epoch: FIRST + 1, timestamp: NOW + 1, ..log.clone() };
     other.entries[5].length = 5;
     assert_eq!(refused(replica.cosign(other.with(&blob).request(SIZE + 1)).await), Reason::LogFork);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_is_right_and_slow_makes_room_for_the_next() {
+    const SIZE: u64 = 4 * 4096;
+    const NOBODY: usize = usize::MAX;
+    let mut net = Net::new(3, 1, |parts| parts.seats[0].address = seat_key(9).address()).await;
+    let log = expired(&net, SIZE);
+    let gateway = gateway_key().address();
+    let folders: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let (slow, asked) = (Arc::new(AtomicUsize::new(NOBODY)), Arc::new(AtomicUsize::new(0)));
+    let mut endpoints = Vec::new();
+    for place in 0..2 {
+        let db = Db::open(folders[place].path(), Role::Gateway, &LogStore::COLUMNS).unwrap();
+        let logs = LogStore::new(db.clone());
+        let mut batch = Batch::new();
+        logs.append(&mut batch, &gateway, &mut CompactRange::empty(), &log.entries);
+        logs.set_anchored(&mut batch, &gateway, SIZE);
+        db.commit(batch, Durability::Relaxed).unwrap();
+        let (slow, asked) = (Arc::clone(&slow), Arc::clone(&asked));
+        let wait = move || {
+            if slow.load(Ordering::Relaxed) == place {
+                asked.fetch_add(1, Ordering::Relaxed);
+                tokio::task::block_in_place(|| std::thread::sleep(Duration::from_millis(1100)));
+            }
+        };
+        endpoints.push(serve_log(&net, logs, wait).await);
+    }
+    net.next_epoch(0, |parts| {
+        for seat in &mut parts.seats {
+            match seat.region.0 {
+                1 => seat.address = seat_key(1).address(),
+                region => seat.endpoint.clone_from(&endpoints[usize::from(region) - 2]),
+            }
+        }
+    });
+    let replica = net.open(1, folders[2].path()).await;
+    let sources = replica.sources(&replica.view(), &gateway);
+    let first = sources.iter().find_map(|source| endpoints.iter().position(|endpoint| endpoint == source));
+    slow.store(first.unwrap(), Ordering::Relaxed);
+    net.anchor(&log);
+    eventually(async || replica.logs().served_size(&gateway).unwrap() == Some(SIZE)).await;
+    // Two questions about one block, and perhaps how far the log is; not two for each of four blocks.
+    let asked = asked.load(Ordering::Relaxed);
+    assert!((2..=4).contains(&asked), "{asked}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
