@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt};
 use meridian_client::chain::view::View;
@@ -25,6 +25,8 @@ use crate::store::{Batch, Durability};
 
 /// Longest wait for entries of others.
 const CALL: Duration = Duration::from_secs(10);
+/// Longest time between two searches for entries that nobody who answered has.
+const LONGEST_SEARCH: Duration = Duration::from_secs(3600);
 
 /// What is left to do of all seats that were taken over.
 #[derive(Debug, Default)]
@@ -39,10 +41,47 @@ type Place = (Address, u64, Address);
 /// How far the entries of a log are dealt with.
 #[derive(Debug, Default)]
 struct Progress {
-    /// All entries below are here or have expired.
-    done: u64,
-    /// What is left from there on.
+    /// All entries below were looked at.
+    seen: u64,
+    /// How many there are from there on.
+    unseen: u64,
+    /// Blocks in which something is left, by their first entry.
+    open: BTreeMap<u64, Open>,
+}
+
+/// A block of entries to which this replica has to come back.
+#[derive(Debug)]
+struct Open {
+    end: u64,
+    /// Entries whose rows are not here, or that nobody had.
     left: u64,
+    wait: Duration,
+    again: Instant,
+}
+
+impl Progress {
+    fn left(&self) -> u64 {
+        self.unseen + self.open.values().map(|open| open.left).sum::<u64>()
+    }
+
+    /// Blocks whose time has come.
+    fn due(&self) -> Vec<(u64, u64)> {
+        let now = Instant::now();
+        let due = self.open.iter().filter(|(_, open)| open.again <= now);
+        due.map(|(start, open)| (*start, open.end)).collect()
+    }
+
+    /// Notes how many rows of a block could not be had, and how many entries nobody who answered has: whoever has them
+    /// may be away, so they are looked for again, ever less often, until the epoch's last entry has expired for certain.
+    fn note(&mut self, start: u64, end: u64, failed: u64, missing: u64) {
+        let before = self.open.remove(&start);
+        if failed + missing > 0 {
+            let longest = if failed > 0 { LONGEST_WAIT } else { LONGEST_SEARCH };
+            let wait = before.map_or(TICK, |open| open.wait.saturating_mul(2).min(longest));
+            let again = Instant::now() + wait;
+            self.open.insert(start, Open { end, left: failed + missing, wait, again });
+        }
+    }
 }
 
 impl Takeover {
@@ -60,13 +99,14 @@ impl Replica {
         let mut wait = TICK;
         loop {
             let seen = Arc::clone(&view.borrow_and_update());
-            let is_done = self.take_over(&seen, &mut places).await;
-            wait = if is_done { TICK } else { wait.saturating_mul(2).min(LONGEST_WAIT) };
+            let is_searched = self.take_over(&seen, &mut places).await;
+            wait = if is_searched { TICK } else { wait.saturating_mul(2).min(LONGEST_WAIT) };
             changed(&mut view, wait).await;
         }
     }
 
-    /// Looks once at every log for each seat that was taken over. Says whether nothing failed.
+    /// Looks at every log for each seat that was taken over: at what is new, and at what was left and is due. Says
+    /// whether every log could be searched.
     async fn take_over(self: &Arc<Self>, view: &View, places: &mut HashMap<Place, Progress>) -> bool {
         let seats = inherited(&view.epochs, self.clock.now(), &self.address());
         places.retain(|(_, epoch, signer), _| {
@@ -75,26 +115,26 @@ impl Replica {
         if seats.is_empty() {
             self.show_left(0);
         }
-        let mut is_done = true;
+        let mut is_searched = true;
         for seat in &seats {
             for log in view.anchors.keys() {
                 let place = (*log, seat.epoch(), seat.seat.address);
                 let elsewhere: u64 = places
                     .iter()
                     .filter(|(other, _)| **other != place)
-                    .map(|(_, progress)| progress.left)
+                    .map(|(_, progress)| progress.left())
                     .sum();
-                let progress = places
-                    .entry(place)
-                    .or_insert_with(|| Progress { done: entries_before(view, log, seat.epoch()), left: 0 });
+                let progress = places.entry(place).or_insert_with(|| Progress {
+                    seen: entries_before(view, log, seat.epoch()),
+                    ..Progress::default()
+                });
                 if let Err(error) = self.take_over_log(view, log, seat, progress, elsewhere).await {
                     tracing::warn!(%log, epoch = seat.epoch(), %error, "a log cannot be searched for rows that are owed");
-                    is_done = false;
+                    is_searched = false;
                 }
-                is_done &= progress.left == 0;
             }
         }
-        is_done
+        is_searched
     }
 
     fn show_left(&self, left: u64) {
@@ -114,33 +154,47 @@ impl Replica {
     ) -> Result<(), ApiError> {
         let (logs, gateway) = (self.logs.clone(), *log);
         let size = cpu::blocking(move || logs.range(&gateway)).await?.size();
-        let (mut start, mut failures) = (progress.done, 0);
-        while start < size {
-            progress.left = failures + (size - start);
-            self.show_left(left_elsewhere + progress.left);
-            let end = size.min(start.saturating_add(wide(MAX_ENTRIES)));
-            let (items, unanswered) = self.items(view, log, start, end).await?;
-            let entries = (start..end).zip(&items).filter_map(|(index, item)| match item {
-                LogItem::Entry(entry) => Some((index, *entry)),
-                LogItem::Leaf(_) => None,
-            });
-            let now = self.clock.now();
-            let entries: Vec<(u64, LogEntry)> = entries.collect();
-            let is_last = entries.iter().any(|(_, entry)| entry.epoch > seat.epoch());
-            let owed = entries.into_iter().filter(|(_, e)| e.epoch == seat.epoch() && e.expiry > now);
-            let calls = owed.map(|(index, entry)| self.take_over_entry(*log, index, entry, seat));
-            let calls: Vec<_> = calls.collect();
-            let outcomes = stream::iter(calls).buffer_unordered(REPAIRS);
-            let failed = outcomes.filter(|outcome| std::future::ready(outcome.is_err())).count().await;
-            failures += wide(failed) + unanswered;
-            if failures == 0 {
-                progress.done = end;
-            }
-            start = if is_last { size } else { end };
+        for block in progress.due() {
+            self.take_over_block(view, log, seat, progress, block).await?;
+            self.show_left(left_elsewhere + progress.left());
         }
-        progress.left = failures;
-        self.show_left(left_elsewhere + failures);
+        while progress.seen < size {
+            progress.unseen = size - progress.seen;
+            self.show_left(left_elsewhere + progress.left());
+            let end = size.min(progress.seen.saturating_add(wide(MAX_ENTRIES)));
+            let block = (progress.seen, end);
+            let is_last = self.take_over_block(view, log, seat, progress, block).await?;
+            progress.seen = if is_last { size } else { end };
+        }
+        progress.unseen = 0;
+        self.show_left(left_elsewhere + progress.left());
         Ok(())
+    }
+
+    /// Brings the rows of a block of entries here, and notes what is left of it. Says whether a later epoch begins in it.
+    async fn take_over_block(
+        self: &Arc<Self>,
+        view: &View,
+        log: &Address,
+        seat: &Standing,
+        progress: &mut Progress,
+        (start, end): (u64, u64),
+    ) -> Result<bool, ApiError> {
+        let (items, missing) = self.items(view, log, seat, start, end).await?;
+        let entries = (start..end).zip(&items).filter_map(|(index, item)| match item {
+            LogItem::Entry(entry) => Some((index, *entry)),
+            LogItem::Leaf(_) => None,
+        });
+        let now = self.clock.now();
+        let entries: Vec<(u64, LogEntry)> = entries.collect();
+        let is_last = entries.iter().any(|(_, entry)| entry.epoch > seat.epoch());
+        let owed = entries.into_iter().filter(|(_, e)| e.epoch == seat.epoch() && e.expiry > now);
+        let calls = owed.map(|(index, entry)| self.take_over_entry(*log, index, entry, seat));
+        let calls: Vec<_> = calls.collect();
+        let outcomes = stream::iter(calls).buffer_unordered(REPAIRS);
+        let failed = outcomes.filter(|outcome| std::future::ready(outcome.is_err())).count().await;
+        progress.note(start, end, wide(failed), missing);
+        Ok(is_last)
     }
 
     /// The items of a log, with the entries that others have and this replica has not; and how many may be had later.
@@ -148,6 +202,7 @@ impl Replica {
         self: &Arc<Self>,
         view: &View,
         log: &Address,
+        seat: &Standing,
         start: u64,
         end: u64,
     ) -> Result<(Vec<LogItem>, u64), ApiError> {
@@ -158,12 +213,12 @@ impl Replica {
         if lacking(&items) == 0 {
             return Ok((items, 0));
         }
-        let endpoints = self.log_endpoints(view, log);
-        let (mut answers, mut found) = (0, BTreeMap::new());
+        let endpoints = self.holders(view, log, seat);
+        let (mut all_answered, mut found) = (!endpoints.is_empty(), BTreeMap::new());
         for endpoint in &endpoints {
             let calls = self.channels.log(endpoint)?.within(CALL);
-            let Ok(theirs) = calls.entries(*log, start, end - start).await else { continue };
-            answers += 1;
+            let theirs = calls.entries(*log, start, end - start).await.unwrap_or_default();
+            all_answered &= wide(theirs.len()) == end - start;
             for ((index, own), other) in (start..end).zip(&mut items).zip(theirs) {
                 // Nothing but the leaf says that an entry is the right one.
                 if let (LogItem::Leaf(leaf), LogItem::Entry(entry)) = (&*own, other)
@@ -182,9 +237,22 @@ impl Replica {
             found.iter().for_each(|(index, entry)| self.logs.put_entry(&mut batch, log, *index, entry));
             self.db.commit_async(batch, Durability::Relaxed).await?;
         }
-        // Entries that most do not have any more have expired: they are kept until then.
-        let unanswered = if 2 * answers > endpoints.len() { 0 } else { lacking(&items) };
-        Ok((items, wide(unanswered)))
+        // Entries that nobody has any more have expired: they are kept until then.
+        let missing = if all_answered { 0 } else { lacking(&items) };
+        Ok((items, wide(missing)))
+    }
+
+    /// Who may have the entries of a seat's epoch: whoever answers about the log now, and who had a seat then. Not the
+    /// signer from whom the seat passed on, who may be gone for good.
+    fn holders(&self, view: &View, log: &Address, seat: &Standing) -> Vec<String> {
+        let mut endpoints = self.log_endpoints(view, log);
+        let gone = [seat.seat.address, self.address()];
+        for then in seat.committee.seats().iter().filter(|then| !gone.contains(&then.address)) {
+            if !endpoints.contains(&then.endpoint) {
+                endpoints.push(then.endpoint.clone());
+            }
+        }
+        endpoints
     }
 
     /// Brings the rows of an entry here and notes that the entry names them.

@@ -149,8 +149,8 @@ async fn a_source_that_is_right_and_slow_makes_room_for_the_next() {
     let folders: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
     let (slow, asked) = (Arc::new(AtomicUsize::new(NOBODY)), Arc::new(AtomicUsize::new(0)));
     let mut endpoints = Vec::new();
-    for place in 0..2 {
-        let db = Db::open(folders[place].path(), Role::Gateway, &LogStore::COLUMNS).unwrap();
+    for (place, folder) in folders[..2].iter().enumerate() {
+        let db = Db::open(folder.path(), Role::Gateway, &LogStore::COLUMNS).unwrap();
         let logs = LogStore::new(db.clone());
         let mut batch = Batch::new();
         logs.append(&mut batch, &gateway, &mut CompactRange::empty(), &log.entries);
@@ -304,4 +304,59 @@ async fn rows_of_a_seat_that_passed_on_are_waited_for() {
     net.serve(place, &second);
     eventually(async || replica.status().await.unwrap().takeover_left == 0).await;
     assert!(replica.rows.is_named(&blob.id()).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_that_only_somebody_who_is_away_has_are_waited_for() {
+    let mut net = Net::new(5, 1, |parts| {
+        parts.seats[0].address = seat_key(9).address();
+        parts.seats[0].endpoint = "http://127.0.0.1:1".to_owned();
+    })
+    .await;
+    let folders: Vec<_> = (0..6).map(|_| tempfile::tempdir().unwrap()).collect();
+    let blob = Blob::of(100_000, 1);
+    let second = net.open(2, folders[0].path()).await;
+    send(&second, net.upload(2, &blob)).await.unwrap();
+    let log = net.log().with(&blob);
+    second.cosign(log.request(0)).await.unwrap();
+    let gateway = gateway_key().address();
+    // Everybody else began later, and has the leaves alone.
+    let (mut endpoints, asked) = (Vec::new(), Arc::new(AtomicUsize::new(0)));
+    for folder in &folders[1..5] {
+        let db = Db::open(folder.path(), Role::Gateway, &LogStore::COLUMNS).unwrap();
+        let logs = LogStore::new(db.clone());
+        let mut batch = Batch::new();
+        let leaves = [LogItem::Leaf(log.entries[0].leaf())];
+        logs.append_items(&mut batch, &gateway, &mut CompactRange::empty(), &leaves);
+        logs.set_anchored(&mut batch, &gateway, 1);
+        db.commit(batch, Durability::Relaxed).unwrap();
+        let asked = Arc::clone(&asked);
+        let is_gateway = endpoints.len() == 3;
+        let count = move || {
+            asked.fetch_add(usize::from(is_gateway), Ordering::Relaxed);
+        };
+        endpoints.push(serve_log(&net, logs, count).await);
+    }
+    net.anchor(&log);
+    net.next_epoch(0, |parts| {
+        for seat in &mut parts.seats {
+            match seat.region.0 {
+                1 => seat.address = seat_key(1).address(),
+                2 => {}
+                region => seat.endpoint.clone_from(&endpoints[usize::from(region) - 3]),
+            }
+        }
+        parts.gateways[0].endpoint.clone_from(&endpoints[3]);
+    });
+    let replica = net.open(1, folders[5].path()).await;
+    eventually(async || replica.status().await.unwrap().logs_behind == 0).await;
+    // The gateway is asked last: from then on a first search has ended without the entry.
+    asked.store(0, Ordering::Relaxed);
+    eventually(async || asked.load(Ordering::Relaxed) > 0).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(replica.status().await.unwrap().takeover_left, 1);
+    assert_eq!(replica.logs().item(&gateway, 0).unwrap(), LogItem::Leaf(log.entries[0].leaf()));
+    net.serve(2, &second);
+    eventually(async || replica.rows.is_named(&blob.id()).unwrap()).await;
+    eventually(async || replica.status().await.unwrap().takeover_left == 0).await;
 }
