@@ -293,7 +293,7 @@ impl History {
             terms.push(Term { committee, activation: epoch.activation, closes: self.closes(place) });
         }
         let epochs = Epochs::new(terms).ok()?;
-        Some(View { epochs, anchors: self.anchors.clone(), head: Some(head) })
+        Some(View { epochs, anchors: self.anchors.clone(), head: Some(head), grace: self.grace })
     }
 
     /// When the epoch in a place closes.

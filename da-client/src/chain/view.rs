@@ -42,13 +42,23 @@ pub struct View {
     pub anchors: BTreeMap<Address, Vec<Anchor>>,
     /// The block, or nothing where there is no chain.
     pub head: Option<Head>,
+    /// Seconds for which an epoch stays open after the next has begun.
+    pub grace: u64,
 }
 
 impl View {
     /// What a committee file says: one epoch that never closes, and no anchors.
     #[must_use]
     pub fn fixed(committee: Arc<Committee>) -> Self {
-        Self { epochs: Epochs::fixed(committee), anchors: BTreeMap::new(), head: None }
+        Self { epochs: Epochs::fixed(committee), anchors: BTreeMap::new(), head: None, grace: 0 }
+    }
+
+    /// Whether a later epoch has begun at a time, unix seconds, be it one that anybody can work with or not.
+    #[must_use]
+    pub fn is_succeeded(&self, epoch: u64, now: u64) -> bool {
+        let closes = self.epochs.term(epoch).and_then(|term| term.closes);
+        self.epochs.current(now).committee.epoch() > epoch
+            || closes.is_some_and(|closes| closes.saturating_sub(self.grace) <= now)
     }
 
     /// The latest anchor of a log.

@@ -221,8 +221,8 @@ impl<C: Chain> Task<C> {
     fn is_urgent(&self) -> bool {
         let (waiting, many) = (self.waiting(), self.settings.entries);
         let epoch = self.certified().map_or(0, |cosigned| cosigned.signed.checkpoint.epoch);
-        let current = || self.book.view.borrow().epochs.current(self.book.clock.now()).committee.epoch();
-        (many > 0 && waiting >= many) || (waiting > 0 && (epoch > self.epoch || current() > epoch))
+        let is_past = || self.book.view.borrow().is_succeeded(epoch, self.book.clock.now());
+        (many > 0 && waiting >= many) || (waiting > 0 && (epoch > self.epoch || is_past()))
     }
 
     /// Looks at the chain and brings it one step forward.

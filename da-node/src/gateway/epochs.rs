@@ -3,7 +3,8 @@
 //! A little after the next epoch has begun, new puts wait; those whose payload is complete are appended or taken along; a certified
 //! checkpoint over all entries is kept on disk, synced, as the closing of the epoch; then the next epoch's [`Core`]
 //! starts. So nothing of a later epoch is signed before the earlier one is closed, and what there is to do follows from
-//! the log and the view alone, also after a crash at any point between.
+//! the log and the view alone, also after a crash at any point between. Where the next epoch has a committee that nobody
+//! can use, the log rests until one comes that can be used.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -104,17 +105,23 @@ fn next(gateway: Address, loaded: &Loaded, view: &View, now: u64) -> Next {
     let epoch = current.committee.epoch();
     let last = loaded.last.map_or(0, |entry| entry.epoch);
     let closed = loaded.closings.last().map_or(0, |closing| closing.signed.checkpoint.epoch);
-    if last > closed && last != epoch && !is_anchored(view, &gateway, loaded.range.size()) {
+    // The next one has begun, and nobody can work with it.
+    let is_past = view.is_succeeded(epoch, now);
+    if last > closed && (last != epoch || is_past) && !is_anchored(view, &gateway, loaded.range.size()) {
         return match view.epochs.state(last, now) {
             EpochState::Closed if is_over(view, last) => Next::Retire(unanchored(last)),
             EpochState::Open | EpochState::Closed => match view.epochs.committee(last) {
-                Some(committee) if last < epoch => Next::Close(committee.clone()),
+                Some(committee) if last <= epoch => Next::Close(committee.clone()),
                 _ => Next::Wait(not_ready(format!("epoch {last} of the log is ahead of the clock"))),
             },
             EpochState::Unknown | EpochState::NotYet => {
                 Next::Wait(not_ready(format!("epoch {last} of the log has not begun by what is known")))
             }
         };
+    }
+    if is_past && last <= epoch {
+        let text = format!("epoch {epoch} has passed, and the next has a committee that nobody can use");
+        return Next::Wait(not_ready(text));
     }
     if epoch <= closed || epoch < last {
         return Next::Wait(not_ready(format!("epoch {epoch} is closed here")));
@@ -242,7 +249,7 @@ async fn load(shared: &Arc<Shared>) -> Result<Loaded, ApiError> {
     blocking(move || store.load()).await
 }
 
-/// Waits until an epoch is no longer the current one, or the log is retired.
+/// Waits until a later epoch has begun, be it one that anybody can work with or not, or the log is retired.
 async fn in_work(shared: &Arc<Shared>, core: &Core) {
     let mut view = shared.view.clone();
     loop {
@@ -251,8 +258,7 @@ async fn in_work(shared: &Arc<Shared>, core: &Core) {
             return;
         }
         while !view.has_changed().unwrap_or(false) {
-            let current = seen.epochs.current(shared.clock.now().saturating_sub(MARGIN));
-            if current.committee.epoch() > core.committee.epoch() {
+            if seen.is_succeeded(core.committee.epoch(), shared.clock.now().saturating_sub(MARGIN)) {
                 return;
             }
             tokio::time::sleep(LOOK).await;
@@ -267,7 +273,7 @@ async fn changed(shared: &Arc<Shared>) {
     let moment = || {
         let now = shared.clock.now();
         let term = seen.epochs.current(now);
-        (term.committee.epoch(), term.is_open(now))
+        (term.committee.epoch(), term.is_open(now), seen.is_succeeded(term.committee.epoch(), now))
     };
     let first = moment();
     while !view.has_changed().unwrap_or(false) && moment() == first {

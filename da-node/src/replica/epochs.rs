@@ -86,7 +86,11 @@ impl Replica {
             }
             EpochState::Unknown | EpochState::Closed => {
                 let current = epochs.current(now).committee.epoch();
-                let text = format!("epoch {epoch} is not current, epoch {current} is");
+                let text = if current == epoch {
+                    format!("epoch {epoch} is over, and the next has a committee that nobody can use")
+                } else {
+                    format!("epoch {epoch} is not current, epoch {current} is")
+                };
                 return Err(ApiError::new(Reason::WrongEpoch, text));
             }
         }

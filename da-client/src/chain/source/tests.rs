@@ -419,6 +419,8 @@ async fn a_committee_that_nobody_can_work_with_is_left_out() {
     let terms: Vec<_> =
         view.epochs.terms().iter().map(|term| (term.committee.epoch(), term.closes)).collect();
     assert_eq!(terms, [(1, Some(2000 + GRACE)), (3, None)]);
+    assert_eq!([1999, 2000, 3000].map(|now| view.is_succeeded(1, now)), [false, true, true]);
+    assert!(!view.is_succeeded(3, u64::MAX));
 }
 
 #[tokio::test]

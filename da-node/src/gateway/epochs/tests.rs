@@ -28,6 +28,7 @@ fn view(members: [bool; 3], head: Option<u64>, anchored: &[(u64, u64)]) -> View 
         epochs: Epochs::new((1..).zip(members).map(term).collect()).unwrap(),
         anchors: BTreeMap::from([(gateway, anchored.iter().map(anchor).collect())]),
         head: head.map(|timestamp| Head { number: 1, timestamp }),
+        grace: 50,
     }
 }
 
@@ -113,6 +114,55 @@ fn what_there_is_to_do_follows_from_log_and_view() {
         let seen = view(all, Some(head), anchored);
         assert_eq!(decide(&log(entries, closed), &seen, 260), expected, "{entries:?} {closed:?} {head}");
     }
+}
+
+/// Nobody can work with the second of three epochs: it is not among those that are known.
+#[test]
+fn an_epoch_that_nobody_can_work_with_is_waited_out() {
+    let gap = |head, anchored: &[(u64, u64)]| {
+        let view = view([true; 3], head, anchored);
+        let usable = [0, 2].map(|place| view.epochs.terms()[place].clone());
+        View { epochs: Epochs::new(usable.to_vec()).unwrap(), ..view }
+    };
+    let (work, close) = (|epoch| Ok(("work", epoch)), |epoch| Ok(("close", epoch)));
+    let (wait, gone) = (Err(Reason::NotReady), Err(Reason::LogRetired));
+    for (entries, closed, now, expected) in [
+        (&[][..], &[][..], 199, work(1)),
+        (&[], &[], 200, wait),
+        (&[], &[], 250, wait),
+        (&[], &[], 300, work(3)),
+        (&[1], &[], 199, work(1)),
+        (&[1], &[], 200, close(1)),
+        (&[1], &[], 249, close(1)),
+        (&[1], &[1], 200, wait),
+        (&[1], &[1], 250, wait),
+        (&[1], &[1], 299, wait),
+        (&[1], &[1], 300, work(3)),
+        (&[1], &[], 300, close(1)),
+        (&[1, 3], &[1], 299, wait),
+        (&[1, 3], &[1], 300, work(3)),
+    ] {
+        let decided = decide(&log(entries, closed), &gap(None, &[]), now);
+        assert_eq!(decided, expected, "{entries:?} {closed:?} {now}");
+    }
+    for (closed, head, anchored, now, expected) in [
+        (&[][..], 249, &[][..], 260, close(1)),
+        (&[], 250, &[], 260, gone),
+        (&[], 250, &[(1, 1)], 260, wait),
+        (&[1], 249, &[], 260, wait),
+        (&[1], 250, &[], 260, gone),
+        (&[1], 250, &[(1, 1)], 299, wait),
+        (&[1], 250, &[(1, 1)], 300, work(3)),
+        (&[], 250, &[(1, 1)], 300, work(3)),
+    ] {
+        let decided = decide(&log(&[1], closed), &gap(Some(head), anchored), now);
+        assert_eq!(decided, expected, "{closed:?} {head} {anchored:?} {now}");
+    }
+    let Next::Wait(error) = next(testing::gateway_key().address(), &log(&[1], &[1]), &gap(None, &[]), 250)
+    else {
+        panic!("there is nothing to do");
+    };
+    assert!(error.message.contains("nobody can use") && error.retry_after.is_some(), "{error}");
 }
 
 #[test]

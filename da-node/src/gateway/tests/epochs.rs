@@ -44,7 +44,7 @@ fn view(committees: Vec<CommitteeParts>) -> View {
         closes: (place < last).then(|| changes[place + 1] + GRACE),
     };
     let terms = committees.into_iter().enumerate().map(term).collect();
-    View { epochs: Epochs::new(terms).unwrap(), anchors: BTreeMap::new(), head: None }
+    View { epochs: Epochs::new(terms).unwrap(), anchors: BTreeMap::new(), head: None, grace: GRACE + MARGIN }
 }
 
 /// Replicas for two seats in each region, so that a seat may pass.
@@ -403,6 +403,39 @@ async fn a_gateway_closes_its_last_epoch_and_may_come_back() {
     let again = bench.put_until_done(&first).await;
     bench.holds(&again, &first, 3);
     assert_eq!(again.index, 1);
+    bench.signed_well();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_that_nobody_can_work_with_is_waited_out() {
+    let mut gap = view(vec![parts(1), parts(2), parts(3)]);
+    let usable = [0, 2].map(|place| gap.epochs.terms()[place].clone());
+    gap.epochs = Epochs::new(usable.to_vec()).unwrap();
+    let bench = Bench::over(settings(), gap, seats());
+    bench.connected(5).await;
+    let first = payload(3, 3000);
+    bench.put(&first).await.unwrap();
+    bench.clock.set(SECOND - 1);
+    bench.put(&payload(4, 3000)).await.unwrap();
+    bench.clock.set(SECOND);
+    bench.eventually(|bench| matches!(bench.gateway.stage(), Stage::Idle(_))).await;
+    // Within its grace, in which it is anchored yet.
+    assert_eq!(bench.closing(1).unwrap().size, 2);
+    let refused = bench.put(&payload(5, 3000)).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::NotReady);
+    assert!(refused.is_retryable() && refused.message.contains("nobody can use"), "{refused}");
+    bench.anchor(1);
+    bench.clock.set(SECOND + GRACE);
+    bench.settle(SECOND + GRACE);
+    let bench = bench.restart(settings()).await;
+    assert_eq!(reason(bench.put(&payload(5, 3000)).await), Reason::NotReady);
+    bench.holds(&bench.gateway.certificate(id(&first), None).await.unwrap(), &first, 1);
+    bench.clock.set(THIRD);
+    bench.in_epoch(3).await;
+    bench.connected(5).await;
+    let again = bench.put_until_done(&first).await;
+    bench.holds(&again, &first, 3);
+    assert_eq!(again.index, 2);
     bench.signed_well();
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use meridian_client::chain::view::View;
+use meridian_proofs::committee::epochs::Epochs;
 use meridian_proofs::committee::{CommitteeParts, GatewayMember, RegionId};
 use meridian_proofs::signature::SecretKey;
 use meridian_proto::convert::{CosignAnswer, DisperseOutcome};
@@ -130,6 +132,29 @@ async fn checkpoints_are_cosigned_from_the_activation_until_the_epoch_closes() {
     let replica = net.open(1, folder.path()).await;
     assert!(is_signed(replica.cosign(at(&new, NOW + SOON)).await));
     assert_eq!(refused(replica.cosign(at(&old, NOW + SOON + 1)).await), Reason::WrongEpoch, "never back");
+}
+
+/// Nobody can work with the next epoch: the last one closes all the same.
+#[tokio::test]
+async fn what_is_of_a_closed_epoch_is_refused_also_where_no_other_can_be_used() {
+    let (net, folder) = (Net::alone().await, tempfile::tempdir().unwrap());
+    let replica = net.open(1, folder.path()).await;
+    let mut view = View::clone(&net.view.borrow());
+    let mut terms = view.epochs.terms().to_vec();
+    terms[0].closes = Some(NOW + SOON + GRACE);
+    view.epochs = Epochs::new(terms).unwrap();
+    net.view.send_replace(Arc::new(view));
+    let at = |timestamp| Log { timestamp, ..net.log() }.request(0);
+    let last = NOW + SOON + GRACE - 1;
+    net.clock.set(last);
+    let blob = |seed| Blob::of(3000, seed);
+    assert_eq!(send(&replica, net.upload(1, &blob(1))).await.unwrap(), DisperseOutcome::Stored);
+    assert!(is_signed(replica.cosign(at(last)).await));
+    net.clock.set(last + 1);
+    assert_eq!(refused(send(&replica, net.upload(1, &blob(2))).await), Reason::WrongEpoch);
+    let error = replica.cosign(at(last + 1)).await.unwrap_err();
+    assert_eq!(error.reason, Reason::WrongEpoch);
+    assert!(error.message.contains("nobody can use"), "{error}");
 }
 
 #[tokio::test]
