@@ -6,9 +6,12 @@ FUZZ_DIR := $(CARGO_TARGET_DIR)-fuzz
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= $(notdir $(wildcard proofs/fuzz/corpus/*))
 
+# How long no endpoint of the chain answers in the soak.
+OUTAGE_SECONDS ?= 3600
+
 CARGO_FLAGS := --release --locked --workspace
 
-.PHONY: help demo test lint bench load deny fixtures fuzz
+.PHONY: help demo test lint bench load soak deny fixtures fuzz
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -35,6 +38,9 @@ bench: ## The codec beside its peers and a floor; writes docs/benchmarks.md
 
 load: ## Put-to-certificate and get on a network of its own, with the floor beside it; writes docs/benchmarks.md
 	cargo run --release --locked -p meridian-integration --bin load -- --devnet --record docs/benchmarks.md
+
+soak: ## Tests that take long: anchoring after an hour without a chain
+	OUTAGE_SECONDS=$(OUTAGE_SECONDS) cargo test $(CARGO_FLAGS) --test anchor an_outage -- --nocapture
 
 fixtures: ## Rewrite the generated parts of docs and test vectors; look at the difference before committing it
 	REGENERATE=1 cargo test $(CARGO_FLAGS)

@@ -6,9 +6,12 @@ mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy::primitives::{Address, B256, Bytes, U256};
 use anyhow::{Context, Result};
-use meridian_client::chain::sender::{CallError, Chain, Style};
+use meridian_client::chain::rpc::Pool;
+use meridian_client::chain::sender::{CallError, Chain, Prices, Receipt, Request, Style};
 use meridian_client::chain::source::CommitteeSource;
+use meridian_client::chain::view::Anchor;
 use meridian_integration::anvil::{Anvil, Hardfork, Options};
 use meridian_integration::network::eventually;
 use meridian_node::gateway::anchor::AnchorSettings;
@@ -162,6 +165,8 @@ async fn an_outage_loses_nothing_and_sends_nothing_twice() -> Result<()> {
     drop(chain);
     log.grow(&committee, 4)?;
     task.until("the second outage", |report| !report.error.is_empty()).await?;
+    let longer: u64 = std::env::var("OUTAGE_SECONDS").map_or(Ok(0), |seconds| seconds.parse())?;
+    tokio::time::sleep(Duration::from_secs(longer)).await;
     let chain = Arc::new(Anvil::start(options).await?.context("it was there before")?);
     let world = World { chain, contract, committee };
     world.until(log.address(), 9).await?;
@@ -298,5 +303,51 @@ async fn an_epoch_is_closed_before_the_next_is_anchored() -> Result<()> {
     let anchors = view.anchors.get(&log.address()).context("no anchors")?;
     let sizes: Vec<_> = anchors.iter().map(|anchor| (anchor.epoch, anchor.size)).collect();
     assert_eq!(sizes, [(1, 3), (2, 5)]);
+    Ok(())
+}
+
+/// An endpoint that hides the anchor and says of every call that it will do.
+struct Deceiving(Pool);
+
+impl Chain for Deceiving {
+    async fn nonce(&self, of: Address, waiting: bool) -> Result<u64, CallError> {
+        self.0.nonce(of, waiting).await
+    }
+    async fn prices(&self) -> Result<Prices, CallError> {
+        self.0.prices().await
+    }
+    async fn estimate(&self, _: Address, _: &Request) -> Result<u64, CallError> {
+        Ok(300_000)
+    }
+    async fn call(&self, _: Address, _: &Request, _: Option<u64>) -> Result<Bytes, CallError> {
+        Ok(Bytes::new())
+    }
+    async fn anchor_of(&self, _: Address, _: Address) -> Result<Option<Anchor>, CallError> {
+        Ok(None)
+    }
+    async fn balance(&self, of: Address) -> Result<U256, CallError> {
+        self.0.balance(of).await
+    }
+    async fn broadcast(&self, raw: Bytes) -> Result<(), CallError> {
+        self.0.broadcast(raw).await
+    }
+    async fn receipt(&self, hash: B256) -> Result<Option<Receipt>, CallError> {
+        self.0.receipt(hash).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn anchors_that_are_paid_for_in_vain_become_rare() -> Result<()> {
+    let Some(world) = World::start(Options::default()).await? else { return Ok(()) };
+    let mut log = Log::new(0, 1)?;
+    log.grow(&world.committee, 2)?;
+    let deceiving = Deceiving(world.pool()?);
+    let mut task = Anchoring::start_over(&world, &log, 1, eager(), deceiving).await?;
+    world.until(log.address(), 2).await?;
+    task.until("what was reverted", |report| report.error.contains("revert")).await?;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let sent = world.sent(1).await?;
+    // The first pause is a tenth of a second, and each is twice the one before.
+    assert!((2..=8).contains(&sent), "{sent}");
     Ok(())
 }

@@ -29,8 +29,8 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Longest wait for what should happen soon.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+/// Longest wait for what should happen soon: more than the longest pause after an outage.
+pub(crate) const SOON: Duration = Duration::from_secs(120);
 /// Least seconds between a schedule and its epoch.
 pub(crate) const NOTICE: u64 = 100;
 /// Seconds of a grace.
@@ -261,11 +261,22 @@ impl Anchoring {
         payer: usize,
         settings: AnchorSettings,
     ) -> Result<Self> {
+        Self::start_over(world, log, payer, settings, world.pool()?).await
+    }
+
+    /// The same over another chain than its own endpoints show.
+    pub(crate) async fn start_over<C: Chain + 'static>(
+        world: &World,
+        log: &Log,
+        payer: usize,
+        settings: AnchorSettings,
+        chain: C,
+    ) -> Result<Self> {
         let source = world.source(0).await?;
         let (sender, report) = watch::channel(Report::default());
         let key = SecretKey::from_bytes(*DEV_KEYS.get(payer).context("ten dev keys")?)?;
-        let (pool, domain, book) = (world.pool()?, world.domain(), log.book(source.view()));
-        let task = tokio::spawn(anchor::run(settings, pool, key, domain, book, sender));
+        let (domain, book) = (world.domain(), log.book(source.view()));
+        let task = tokio::spawn(anchor::run(settings, chain, key, domain, book, sender));
         Ok(Self { report, task, _source: source })
     }
 
