@@ -9,7 +9,7 @@ mod state;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use alloy::primitives::{Address, B256, Bytes};
+use alloy::primitives::{Address, B256, Bytes, Keccak256, keccak256};
 use alloy::providers::{Provider, RootProvider};
 use alloy::rpc::types::{Filter, Log};
 use alloy::sol_types::{SolEvent, SolEventInterface};
@@ -54,6 +54,11 @@ pub(super) struct History {
     place: Place,
     /// First block that was not read; nothing before the first range.
     next: Option<u64>,
+    /// First block that no other endpoint has confirmed, and how many ranges begin there.
+    since: Option<u64>,
+    ranges: usize,
+    /// Over all events from there on.
+    digest: B256,
     /// Last block that was read.
     mark: Option<Block>,
     /// Blocks in the next range.
@@ -68,7 +73,18 @@ impl History {
     /// Nothing read yet.
     pub(super) fn new(place: Place) -> Self {
         let (epochs, anchors) = (Vec::new(), BTreeMap::new());
-        Self { place, next: None, mark: None, span: CAP, grace: 0, epochs, anchors }
+        Self {
+            place,
+            next: None,
+            since: None,
+            ranges: 0,
+            digest: B256::ZERO,
+            mark: None,
+            span: CAP,
+            grace: 0,
+            epochs,
+            anchors,
+        }
     }
 
     /// Throws away what was read.
@@ -106,23 +122,28 @@ impl History {
             Some(next) => next,
             None => self.first_block(provider, &head).await?,
         };
-        for _ in 0..RANGES {
-            if next > head.number() {
-                break;
-            }
+        self.since.get_or_insert(next);
+        while self.ranges < RANGES && next <= head.number() {
             let (end, logs) = self.range(provider, next, &head).await?;
+            let mut digest = self.digest;
             for log in logs {
                 self.apply(&log, next..=end.number())?;
+                digest = fold(digest, &log);
             }
             let after = end.number().checked_add(1);
             next = after.ok_or_else(|| Fault::wrong("a block with the greatest number that there is"))?;
-            (self.next, self.mark) = (Some(next), Some(end));
+            (self.next, self.mark, self.digest) = (Some(next), Some(end), digest);
+            self.ranges += 1;
         }
         if self.mark.is_none() {
             return Err(Fault::Behind("nothing is settled since the deployment".to_owned()));
         }
-        self.confirm(provider).await?;
         Ok(next > head.number())
+    }
+
+    /// Takes what was read as the truth.
+    pub(super) fn confirmed(&mut self) {
+        (self.since, self.ranges, self.digest) = (self.next, 0, B256::ZERO);
     }
 
     /// Checks that what was read is still part of the chain, and that the endpoint has got there.
@@ -174,32 +195,9 @@ impl History {
                 let end = Block::at(provider, last).await?;
                 end.ok_or_else(|| Fault::Behind(format!("it lacks block {last}")))?
             };
-            let filter = Filter::new()
-                .address(self.place.domain.verifying_contract)
-                .event_signature(vec![
-                    Meridian::CommitteeScheduled::SIGNATURE_HASH,
-                    Meridian::SeatPassed::SIGNATURE_HASH,
-                    Meridian::CommitteeCancelled::SIGNATURE_HASH,
-                    Meridian::Anchored::SIGNATURE_HASH,
-                ])
-                .from_block(start)
-                .to_block(last);
-            let alone = last == start;
-            match provider.get_logs(&filter).await.map_err(Fault::from) {
-                Ok(logs) if alone || u64::try_from(logs.len()).is_ok_and(|count| count < CAP) => {
-                    self.span = self.span.saturating_mul(2).min(CAP);
-                    return Ok((end, logs));
-                }
-                // Every chain has its own words for too much. An answer of just the cap may be cut off.
-                Ok(_) | Err(Fault::Refused { .. }) if !alone => {
-                    self.span = (last - start).div_ceil(2);
-                }
-                Ok(_) => return Err(Fault::wrong("too many logs")),
-                Err(fault) => {
-                    // It may have been too much to answer in time.
-                    self.span = self.span.div_ceil(2);
-                    return Err(fault);
-                }
+            let contract = self.place.domain.verifying_contract;
+            if let Some(logs) = logs(provider, contract, start, last, &mut self.span).await? {
+                return Ok((end, logs));
             }
         }
     }
@@ -285,12 +283,19 @@ impl History {
     }
 
     /// What is known, if any committee can be worked with.
-    pub(super) fn view(&self) -> Option<View> {
+    ///
+    /// With `certain` without an epoch that may still be cancelled: the contract refuses that once no more than the grace
+    /// is left until it begins, as of the settled block. Whoever enters an epoch by its own clock and a view that is long
+    /// out of date enters none that is not.
+    pub(super) fn view(&self, certain: bool) -> Option<View> {
         let head = self.mark.map(|mark| Head { number: mark.number(), timestamp: mark.timestamp() })?;
+        let final_by = head.timestamp.saturating_add(self.grace);
+        let is_final = |epoch: &Scheduled| !certain || epoch.activation <= final_by;
         let mut terms = Vec::new();
-        for (place, epoch) in self.epochs.iter().enumerate() {
+        for (place, epoch) in self.epochs.iter().enumerate().take_while(|(_, epoch)| is_final(epoch)) {
             let Some(committee) = epoch.committee.clone() else { continue };
-            terms.push(Term { committee, activation: epoch.activation, closes: self.closes(place) });
+            let closes = self.epochs.get(place + 1).filter(|next| is_final(next)).and(self.closes(place));
+            terms.push(Term { committee, activation: epoch.activation, closes });
         }
         let epochs = Epochs::new(terms).ok()?;
         Some(View { epochs, anchors: self.anchors.clone(), head: Some(head), grace: self.grace })
@@ -300,6 +305,58 @@ impl History {
     fn closes(&self, place: usize) -> Option<u64> {
         self.epochs.get(place + 1).map(|next| next.activation.saturating_add(self.grace))
     }
+}
+
+/// The logs from one block to another; nothing where that is too much for one answer, and `span` is less then.
+async fn logs(
+    provider: &RootProvider,
+    contract: Address,
+    start: u64,
+    last: u64,
+    span: &mut u64,
+) -> Result<Option<Vec<Log>>, Fault> {
+    let filter = Filter::new()
+        .address(contract)
+        .event_signature(vec![
+            Meridian::CommitteeScheduled::SIGNATURE_HASH,
+            Meridian::SeatPassed::SIGNATURE_HASH,
+            Meridian::CommitteeCancelled::SIGNATURE_HASH,
+            Meridian::Anchored::SIGNATURE_HASH,
+        ])
+        .from_block(start)
+        .to_block(last);
+    let alone = last == start;
+    match provider.get_logs(&filter).await.map_err(Fault::from) {
+        Ok(logs) if alone || u64::try_from(logs.len()).is_ok_and(|count| count < CAP) => {
+            *span = span.saturating_mul(2).min(CAP);
+            Ok(Some(logs))
+        }
+        // Every chain has its own words for too much. An answer of just the cap may be cut off.
+        Ok(_) | Err(Fault::Refused { .. }) if !alone => {
+            *span = (last - start).div_ceil(2);
+            Ok(None)
+        }
+        Ok(_) => Err(Fault::wrong("too many logs")),
+        Err(fault) => {
+            // It may have been too much to answer in time.
+            *span = span.div_ceil(2);
+            Err(fault)
+        }
+    }
+}
+
+/// A digest over one more log, whatever the ranges they come in.
+fn fold(digest: B256, log: &Log) -> B256 {
+    let number = log.block_number.unwrap_or(u64::MAX).to_be_bytes();
+    let mut hasher = Keccak256::new();
+    hasher.update(digest);
+    hasher.update(number);
+    hasher.update([u8::from(log.removed), u8::try_from(log.topics().len()).unwrap_or(u8::MAX)]);
+    for topic in log.topics() {
+        hasher.update(topic);
+    }
+    hasher.update(keccak256(&log.data().data));
+    hasher.finalize()
 }
 
 /// The committee of an event, or nothing where the contract took what nobody can work with.

@@ -13,11 +13,12 @@
 //!   all of it must agree with the contract's state at the same block. So an endpoint can only lie about all of it alike.
 //! - The settled block never goes back, and its hash is asked for again before the next one is read.
 //! - Where several endpoints are configured, nothing is read above the block that at least two of those that answer have
-//!   settled, and the others are asked for the same state before anything is believed: what more contradict than confirm
-//!   is thrown away. One liar among three or more changes nothing; of two that contradict each other neither is believed,
-//!   and what was known before stays. Those that do not answer have no say.
-//! - Who sends transactions goes by the nonce, the prices and the anchors that at least two endpoints have reached. A call
-//!   reverts if no fewer endpoints say so than say otherwise.
+//!   settled, and the others are asked for the same events and the same state before anything is believed: what more
+//!   contradict than confirm is thrown away. One liar among three or more changes nothing; of two that contradict each
+//!   other neither is believed, and what was known before stays. Those that do not answer have no say; what was believed
+//!   because only a liar answered is found out when the others are back.
+//! - Who sends transactions goes by the nonce, the prices, the gas and the anchors that at least two endpoints have reached,
+//!   by receipts that two give, and by what more of them say of a call than do not.
 //!
 //! Who has one endpoint trusts its operator; who wants more names several of different operators, or runs a node.
 
@@ -25,7 +26,7 @@ mod transport;
 
 use std::cmp::Reverse;
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -41,8 +42,8 @@ pub use transport::{MAX_ANSWER, RpcUrl, RpcUrlError};
 /// How long an endpoint of another chain is left alone before it is asked for its chain id again.
 const FOREIGN_FOR: Duration = Duration::from_secs(60);
 
-/// How long the others have to answer once one has, where several are asked the same.
-const SAY_WITHIN: Duration = Duration::from_secs(2);
+/// How long those that kept silent the last time have to answer, where another has.
+const MUTE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Most characters of what an endpoint says that are repeated in a log or error.
 const MAX_SAID: usize = 200;
@@ -197,6 +198,17 @@ struct Endpoint {
     name: String,
     provider: RootProvider,
     chain: Mutex<ChainOf>,
+    /// Whether it kept silent the last time.
+    mute: AtomicBool,
+}
+
+/// What one endpoint says.
+pub(super) struct Said<'a, T> {
+    /// Its host and port.
+    pub(super) endpoint: &'a str,
+    /// Whether it kept silent the time before.
+    was_mute: bool,
+    pub(super) answer: Result<T, Fault>,
 }
 
 /// Which chain an endpoint is of.
@@ -214,6 +226,7 @@ impl Endpoint {
             name: url.to_string(),
             provider: RootProvider::new(RpcClient::new(http, false)),
             chain: Mutex::new(ChainOf::NotAsked),
+            mute: AtomicBool::new(false),
         })
     }
 
@@ -222,13 +235,20 @@ impl Endpoint {
         F: Fn(RootProvider) -> Fut,
         Fut: Future<Output = Result<T, Fault>>,
     {
-        self.check_chain(chain_id).await?;
-        let answer = call(self.provider.clone()).await;
+        let answer = match self.check_chain(chain_id).await {
+            Ok(()) => call(self.provider.clone()).await,
+            Err(fault) => Err(fault),
+        };
+        self.mute.store(matches!(answer, Err(Fault::Silent(_))), Ordering::Relaxed);
         if let Err(Fault::Silent(_) | Fault::Wrong(_) | Fault::Contradicts(_)) = &answer {
             // Whoever comes back need not be who went away.
             self.set_chain(ChainOf::NotAsked);
         }
         answer
+    }
+
+    fn is_mute(&self) -> bool {
+        self.mute.load(Ordering::Relaxed)
     }
 
     async fn check_chain(&self, expected: u64) -> Result<(), Fault> {
@@ -337,7 +357,7 @@ impl Pool {
     }
 
     /// Asks all endpoints the same, and takes the greatest answer by `rank` that at least two of them have reached; the
-    /// only one where no second answers in time.
+    /// only one where no second comes.
     ///
     /// So one that lies among three changes nothing, whichever way it lies, and of two answers the lower one counts.
     ///
@@ -349,49 +369,72 @@ impl Pool {
         F: Fn(RootProvider) -> Fut,
         Fut: Future<Output = Result<T, Fault>>,
     {
-        let mut rounds = self.rounds();
-        loop {
-            match self.reached_once(&rank, &call).await {
-                Ok(answer) => return Ok(answer),
-                Err(attempts) => rounds.pause(attempts).await?,
-            }
-        }
+        let mut answers = self.answers(|one, other| rank(one) == rank(other), call).await?;
+        answers.sort_by_key(|answer| Reverse(rank(answer)));
+        let place = answers.len().min(2).saturating_sub(1);
+        Ok(answers.swap_remove(place))
     }
 
-    async fn reached_once<T, K, F, Fut>(&self, rank: impl Fn(&T) -> K, call: &F) -> Result<T, Vec<Attempt>>
+    /// Asks all endpoints the same, and takes what two of them say, or the only one that answers; nothing where they
+    /// contradict each other.
+    ///
+    /// # Errors
+    /// See [`ChainError`].
+    pub(super) async fn agreed<T, F, Fut>(&self, call: F) -> Result<Option<T>, ChainError>
     where
-        K: Ord,
+        T: PartialEq,
         F: Fn(RootProvider) -> Fut,
         Fut: Future<Output = Result<T, Fault>>,
     {
-        let Inner { endpoints, chain_id, .. } = &*self.0;
-        let mut asked: FuturesUnordered<_> =
-            endpoints.iter().map(async |endpoint| (endpoint, endpoint.ask(*chain_id, call).await)).collect();
-        let (mut answers, mut attempts) = (Vec::new(), Vec::new());
-        let mut deadline = None;
+        let mut answers = self.answers(|one, other| one == other, call).await?;
+        // It ends with the first that is as one before.
+        let last = answers.pop();
+        Ok(last.filter(|last| answers.is_empty() || answers.contains(last)))
+    }
+
+    /// Asks all endpoints the same until two of them say `same`: their answers, at least one.
+    ///
+    /// Those that kept silent the last time are not waited for as long as the others.
+    pub(super) async fn answers<T, F, Fut>(
+        &self,
+        same: impl Fn(&T, &T) -> bool,
+        call: F,
+    ) -> Result<Vec<T>, ChainError>
+    where
+        F: Fn(RootProvider) -> Fut,
+        Fut: Future<Output = Result<T, Fault>>,
+    {
+        let mut rounds = self.rounds();
         loop {
-            let next = match deadline {
-                None => asked.next().await,
-                Some(deadline) => tokio::time::timeout_at(deadline, asked.next()).await.unwrap_or_default(),
-            };
-            match next {
-                None => break,
-                Some((endpoint, Err(fault))) => {
-                    attempts.push(Attempt { endpoint: endpoint.name.clone(), fault });
-                }
-                Some((_, Ok(answer))) => {
-                    let same = answers.iter().any(|other| rank(other) == rank(&answer));
-                    answers.push(answer);
-                    if same {
-                        break;
+            let mut asked = self.each(&call);
+            let (mut answers, mut attempts) = (Vec::new(), Vec::new());
+            let mut awaited = self.0.endpoints.iter().filter(|endpoint| !endpoint.is_mute()).count();
+            let begun = tokio::time::Instant::now();
+            loop {
+                let next = if awaited == 0 && !answers.is_empty() {
+                    let deadline = begun + MUTE_WITHIN;
+                    tokio::time::timeout_at(deadline, asked.next()).await.unwrap_or_default()
+                } else {
+                    asked.next().await
+                };
+                let Some(Said { endpoint, was_mute, answer }) = next else { break };
+                awaited -= usize::from(!was_mute);
+                match answer {
+                    Ok(answer) => {
+                        let is_decided = answers.iter().any(|other| same(other, &answer));
+                        answers.push(answer);
+                        if is_decided {
+                            break;
+                        }
                     }
-                    deadline.get_or_insert_with(|| tokio::time::Instant::now() + SAY_WITHIN);
+                    Err(fault) => attempts.push(Attempt { endpoint: endpoint.to_owned(), fault }),
                 }
             }
+            if !answers.is_empty() {
+                return Ok(answers);
+            }
+            rounds.pause(attempts).await?;
         }
-        answers.sort_by_key(|answer| Reverse(rank(answer)));
-        let place = answers.len().min(2).checked_sub(1);
-        place.map(|place| answers.swap_remove(place)).ok_or(attempts)
     }
 
     fn rounds(&self) -> Rounds {
@@ -431,17 +474,22 @@ impl Pool {
         Err(attempts)
     }
 
-    /// Asks every endpoint once, all at the same time: hosts and answers.
-    pub(super) async fn ask_each<T, F, Fut>(&self, call: F) -> Vec<(String, Result<T, Fault>)>
+    /// Asks every endpoint once, all at the same time: what they say, in the order in which they say it.
+    pub(super) fn each<'a, T, F, Fut>(
+        &'a self,
+        call: &'a F,
+    ) -> FuturesUnordered<impl Future<Output = Said<'a, T>>>
     where
+        T: 'a,
         F: Fn(RootProvider) -> Fut,
-        Fut: Future<Output = Result<T, Fault>>,
+        Fut: Future<Output = Result<T, Fault>> + 'a,
     {
         let Inner { endpoints, chain_id, .. } = &*self.0;
-        let asked = endpoints
-            .iter()
-            .map(|endpoint| async { (endpoint.name.clone(), endpoint.ask(*chain_id, &call).await) });
-        futures::future::join_all(asked).await
+        let asked = endpoints.iter().map(|endpoint| async {
+            let was_mute = endpoint.is_mute();
+            Said { endpoint: &endpoint.name, was_mute, answer: endpoint.ask(*chain_id, call).await }
+        });
+        asked.collect()
     }
 
     /// Begins with the next endpoint from now on.

@@ -100,7 +100,7 @@ pub struct Request {
 }
 
 /// What a block says of a transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
     /// Which transaction.
     pub hash: B256,

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::stream::StreamExt;
 use meridian_proofs::Address;
 use meridian_proofs::checkpoint::Domain;
 use meridian_proofs::committee::Committee;
@@ -11,13 +12,16 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::history::{History, Place};
-use super::rpc::{ChainError, Fault, Pool};
+use super::rpc::{Attempt, ChainError, Fault, Pool, Said};
 use super::settled::Settled;
 use super::view::View;
 
 /// Polls after which a chain that stays below what was settled is believed: what was read before was a lie, or the chain
 /// has been reset.
 const PATIENCE: u32 = 30;
+
+/// How long an endpoint may read before the next one is tried, and how long the others may take to confirm it.
+const SLOW: Duration = Duration::from_secs(60);
 
 /// Keeps a view up to date.
 pub trait CommitteeSource: Send + Sync {
@@ -92,7 +96,7 @@ impl Health {
     }
 }
 
-/// The contract: a task reads it again and again, and publishes what is settled. While no endpoint answers, the last view
+/// The contract: a task reads it again and again, and publishes what is settled and cannot be cancelled. While no endpoint answers, the last view
 /// stays. The task ends with the source.
 pub struct ChainSource {
     view: watch::Sender<Arc<View>>,
@@ -109,7 +113,7 @@ impl ChainSource {
         let mut poller = Poller::new(pool, reading);
         let mut last = None;
         let first = loop {
-            match poller.poll().await {
+            match poller.poll(true).await {
                 Ok(view) => break view,
                 Err(error) if error.is_final() => return Err(error),
                 Err(error) => {
@@ -146,12 +150,12 @@ impl Drop for ChainSource {
     }
 }
 
-/// Reads the chain once.
+/// Reads the chain once: also epochs that may still be cancelled.
 ///
 /// # Errors
 /// See [`SourceError`].
 pub async fn read(pool: Pool, reading: Reading) -> Result<View, SourceError> {
-    Poller::new(pool, reading).poll().await
+    Poller::new(pool, reading).poll(false).await
 }
 
 /// Reads the chain again and again.
@@ -163,7 +167,7 @@ async fn follow(
 ) {
     loop {
         tokio::time::sleep(poll).await;
-        let outcome = poller.poll().await;
+        let outcome = poller.poll(true).await;
         let mut health = health.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome {
             Ok(read) => {
@@ -208,7 +212,18 @@ impl Poller {
         Self { pool, settled, history: tokio::sync::Mutex::new(history), highest: 0, behind: 0 }
     }
 
-    async fn poll(&mut self) -> Result<View, SourceError> {
+    /// Reads the chain; with `certain` without what may still be taken back.
+    async fn poll(&mut self, certain: bool) -> Result<View, SourceError> {
+        loop {
+            let limit = self.limit().await?;
+            if self.advance(limit).await? {
+                return self.history.get_mut().view(certain).ok_or(SourceError::NoCommittee);
+            }
+        }
+    }
+
+    /// The block up to which to read.
+    async fn limit(&mut self) -> Result<u64, SourceError> {
         let settled = self.settled;
         let head = |provider| async move { Ok(settled.block(&provider).await?.number()) };
         // Nobody could contradict one that is ahead of all others.
@@ -225,35 +240,51 @@ impl Poller {
             self.history.get_mut().forget();
             (self.highest, self.behind) = (0, 0);
         }
-        while !self.advance(limit.max(self.highest)).await? {}
-        self.history.get_mut().view().ok_or(SourceError::NoCommittee)
+        Ok(limit.max(self.highest))
     }
 
     /// Reads on, and believes it if endpoints agree. Says whether all is read.
     async fn advance(&mut self, limit: u64) -> Result<bool, SourceError> {
+        let begun = Instant::now();
         let history = &self.history;
         let ask = |provider| async move { history.lock().await.advance(&provider, limit).await };
         let is_done = self.pool.ask(ask).await?;
-        let history = self.history.get_mut();
-        if self.pool.len() > 1 {
-            let known = &*history;
-            let words = self.pool.ask_each(|provider| async move { known.confirm(&provider).await }).await;
-            let confirm = words.iter().filter(|(_, word)| word.is_ok()).count();
-            let contradict = words.iter().filter_map(|(endpoint, word)| match word {
-                Err(fault @ Fault::Contradicts(_)) => Some(format!("{endpoint}: {fault}")),
-                _ => None,
-            });
-            let contradict: Vec<_> = contradict.collect();
-            if contradict.len() >= confirm.max(1) {
-                history.forget();
-                self.pool.pass_over();
-                return Err(SourceError::Disputed(contradict.join("; ")));
+        if begun.elapsed() > SLOW {
+            self.pool.pass_over();
+        }
+        let (history, others) = (self.history.get_mut(), self.pool.len() > 1);
+        let (mut confirm, mut contradict, mut silent) = (0, Vec::new(), Vec::new());
+        let known = &*history;
+        let ask = |provider| async move { known.confirm(&provider, others, is_done).await };
+        let mut words = self.pool.each(&ask);
+        let deadline = tokio::time::Instant::now() + SLOW;
+        // Whoever is late has no say.
+        while let Ok(Some(Said { endpoint, answer, .. })) =
+            tokio::time::timeout_at(deadline, words.next()).await
+        {
+            match answer {
+                Ok(()) => confirm += 1,
+                Err(fault @ Fault::Contradicts(_)) => contradict.push(format!("{endpoint}: {fault}")),
+                Err(fault) => silent.push(Attempt { endpoint: endpoint.to_owned(), fault }),
             }
-            if !contradict.is_empty() {
-                let words = contradict.join("; ");
-                tracing::error!(words, "a json-rpc endpoint contradicts the others");
+            if 2 * confirm > self.pool.len() {
+                break;
             }
         }
+        drop(words);
+        let what = contradict.join("; ");
+        if contradict.len() >= confirm.max(1) {
+            history.forget();
+            self.pool.pass_over();
+            return Err(SourceError::Disputed(what));
+        }
+        if confirm == 0 {
+            return Err(ChainError::Unavailable(silent).into());
+        }
+        if !contradict.is_empty() {
+            tracing::error!(what, "a json-rpc endpoint contradicts the others");
+        }
+        history.confirmed();
         Ok(is_done)
     }
 }

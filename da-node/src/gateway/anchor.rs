@@ -32,6 +32,8 @@ use crate::store::log::LogStore;
 
 /// Longest pause after a round that failed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Successive rounds that may bring nothing before that is a failure.
+const IDLE: u32 = 2;
 /// How often at least the age of the anchor is told.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 /// Gas of an anchor before one was sent, for the balance alarm.
@@ -95,6 +97,10 @@ enum RoundError {
     Forked { size: u64 },
     #[error("{0}")]
     Wait(&'static str),
+    #[error(
+        "no anchor gets into a block: it waits, is dropped, or is refused as if somebody else were faster"
+    )]
+    Idle,
     #[error("{0:#}")]
     Log(anyhow::Error),
 }
@@ -131,6 +137,8 @@ struct Task<C> {
     gas: u64,
     is_low: bool,
     failures: u32,
+    /// Successive rounds that brought nothing.
+    idle: u32,
 }
 
 /// Anchors the log until it is dropped. `domain` names chain and contract.
@@ -157,6 +165,7 @@ pub async fn run<C: Chain>(
         gas: FIRST_GAS,
         is_low: false,
         failures: 0,
+        idle: 0,
     };
     task.run().await;
 }
@@ -177,15 +186,17 @@ impl<C: Chain> Task<C> {
                 // What an earlier life of the process sent may still get into a block.
                 is_settled = self.sender.settle().await.is_ok();
             }
+            let before = self.reached();
             let outcome = self.round().await;
             let now = Instant::now();
             (due, not_before) = match outcome {
                 Ok(next) => {
-                    self.recovered();
+                    let pause = self.went(next, before);
                     match next {
                         Next::Rest => (now + self.settings.interval(), now + self.settings.poll()),
+                        // It has waited for a block long enough.
                         Next::Again => (now, now),
-                        Next::Soon => (now, now + self.settings.poll()),
+                        Next::Soon => (now, now + pause),
                     }
                 }
                 Err(error) => {
@@ -256,14 +267,14 @@ impl<C: Chain> Task<C> {
             // The next look says what is on the chain.
             Outcome::Waiting(_) => Ok(Next::Again),
             Outcome::Dropped => Ok(Next::Soon),
-            // Somebody else was faster.
-            Outcome::Reverted(_, revert) if revert.is::<Meridian::Stale>() => Ok(Next::Soon),
-            // It was paid for: the next try waits, longer each time.
-            Outcome::Reverted(_, revert) => Err(CallError::Reverted(revert).into()),
-            Outcome::Mined(_) => {
-                let reached = self.anchored().await?.map_or((0, 0), |anchor| (anchor.epoch, anchor.size));
-                let is_done = reached >= (self.epoch, call.checkpoint.size);
-                Ok(if is_done { Next::Rest } else { Next::Soon })
+            Outcome::Mined(_) | Outcome::Reverted(..) => {
+                self.anchored().await?;
+                match outcome {
+                    _ if self.reached() >= (self.epoch, call.checkpoint.size) => Ok(Next::Rest),
+                    // It was paid for: the next try waits, longer each time.
+                    Outcome::Reverted(_, revert) => Err(CallError::Reverted(revert).into()),
+                    _ => Ok(Next::Soon),
+                }
             }
         }
     }
@@ -392,6 +403,23 @@ impl<C: Chain> Task<C> {
             let age = self.book.clock.now().saturating_sub(anchor.timestamp);
             metrics::get().anchor_age.record(age, &[]);
         }
+    }
+
+    /// Epoch and size of what was on the chain at the last look.
+    fn reached(&self) -> (u64, u64) {
+        self.latest.map_or((0, 0), |anchor| (anchor.epoch, anchor.size))
+    }
+
+    /// Notes a round without an error, and says how long to wait before the next: it may have brought nothing all the
+    /// same.
+    fn went(&mut self, next: Next, before: (u64, u64)) -> Duration {
+        if next == Next::Rest || self.reached() > before {
+            self.idle = 0;
+            self.recovered();
+        } else {
+            self.idle = self.idle.saturating_add(1);
+        }
+        if self.idle > IDLE { self.failed(&RoundError::Idle) } else { self.settings.poll() }
     }
 
     fn recovered(&mut self) {

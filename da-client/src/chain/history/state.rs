@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use alloy::providers::RootProvider;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use meridian_proofs::Address;
+use meridian_proofs::{Address, B256};
 use meridian_proto::contract::Meridian;
 
 use super::super::contract::{self, EpochRecord, anchor_of, epoch_of};
 use super::super::rpc::Fault;
 use super::super::settled::Block;
-use super::History;
+use super::{CAP, History, fold, logs};
 
 /// Calls to one endpoint at once.
 const AT_ONCE: usize = 8;
@@ -19,19 +19,54 @@ const AT_ONCE: usize = 8;
 const EPOCHS: usize = 3;
 
 impl History {
-    /// Asks an endpoint for the contract's state at the block up to which was read: the records of the latest epochs, and
-    /// the latest anchors of all gateways.
+    /// Asks an endpoint whether it has the block up to which was read, with `events` whether it knows the same events
+    /// since the last time, and whether the contract's state at that block is what they told: the records of the latest
+    /// epochs, and the latest anchors of all gateways. Short of the `end`, whoever has no state of old blocks need not
+    /// say that.
     ///
     /// # Errors
-    /// [`Fault::Contradicts`] when it is not what the events told, another fault when the endpoint cannot say.
-    pub(in super::super) async fn confirm(&self, provider: &RootProvider) -> Result<(), Fault> {
+    /// [`Fault::Contradicts`] when something is otherwise, another fault when the endpoint cannot say.
+    pub(in super::super) async fn confirm(
+        &self,
+        provider: &RootProvider,
+        events: bool,
+        end: bool,
+    ) -> Result<(), Fault> {
         let Some(mark) = self.mark else { return Ok(()) };
         let number = mark.number();
         let there = Block::at(provider, number).await?;
         let there = there.ok_or_else(|| Fault::Behind(format!("it lacks block {number}")))?;
         if there != mark {
-            return Err(differs(format!("block {number} is {}, not {}", there.hash, mark.hash)));
+            return Err(differs(format!("block {number} is {there:?}, not {mark:?}")));
         }
+        if events {
+            self.confirm_events(provider, number).await?;
+        }
+        match self.confirm_state(provider, number).await {
+            Err(Fault::Refused { .. }) if !end => Ok(()),
+            word => word,
+        }
+    }
+
+    async fn confirm_events(&self, provider: &RootProvider, last: u64) -> Result<(), Fault> {
+        let (contract, mut span, mut digest) = (self.place.domain.verifying_contract, CAP, B256::ZERO);
+        let mut next = self.since.unwrap_or(last.saturating_add(1));
+        let first = next;
+        while next <= last {
+            let end = next.saturating_add(span - 1).min(last);
+            if let Some(logs) = logs(provider, contract, next, end, &mut span).await? {
+                digest = logs.iter().fold(digest, fold);
+                next = end.saturating_add(1);
+            }
+        }
+        if digest == self.digest {
+            Ok(())
+        } else {
+            Err(differs(format!("the events of blocks {first} to {last} are others")))
+        }
+    }
+
+    async fn confirm_state(&self, provider: &RootProvider, number: u64) -> Result<(), Fault> {
         let (at, address) = (Some(number), self.place.domain.verifying_contract);
         let latest = contract::call(provider, address, Meridian::latestEpochCall {}, at).await?;
         let known = u64::try_from(self.epochs.len()).unwrap_or(u64::MAX);

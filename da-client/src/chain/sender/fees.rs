@@ -17,7 +17,7 @@ pub enum Style {
 }
 
 /// What a node says of prices, in wei for each unit of gas.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prices {
     /// Base fee of the latest block; nothing where blocks have none.
     pub base_fee: Option<u128>,

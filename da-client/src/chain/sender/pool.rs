@@ -1,14 +1,16 @@
 //! A pool of JSON-RPC endpoints as a sender's chain.
 
+use std::cmp::Reverse;
+
 use alloy::primitives::{Address, B256, Bytes, U64, U128, U256};
 use alloy::providers::{Provider, RootProvider};
-use alloy::rpc::json_rpc::RpcRecv;
+use futures::stream::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{CallError, Chain, Prices, Receipt, Refusal, Request, Revert};
 use crate::chain::contract;
-use crate::chain::rpc::{ChainError, Fault, Pool};
+use crate::chain::rpc::{ChainError, Fault, Pool, Said};
 use crate::chain::view::Anchor;
 
 /// The block whose state counts.
@@ -68,51 +70,42 @@ async fn price(provider: &RootProvider, method: &'static str) -> Option<u128> {
 }
 
 impl Pool {
-    /// A call over the state after the latest block; where that reverts, over the state and the clock of the block that
-    /// is being made: on a quiet chain the latest block may be old.
-    async fn now_or_soon<T>(&self, method: &'static str, transaction: Value) -> Result<T, CallError>
-    where
-        T: RpcRecv,
-    {
-        let latest = match self.outvoted(method, &transaction, LATEST).await {
-            Err(ChainError::Reverted(data)) => ChainError::Reverted(data),
-            answer => return Ok(answer?),
+    /// A call after the latest block, as more endpoints say than do not; of two, the one that says it reverts. One alone
+    /// can neither stop everything nor have transactions paid for that do nothing.
+    async fn outvoted(&self, transaction: &Value, tag: &'static str) -> Result<Bytes, ChainError> {
+        let ask = move |provider: RootProvider| async move {
+            let answer = provider.raw_request::<_, Bytes>("eth_call".into(), (transaction, tag)).await;
+            match answer.map_err(Fault::from) {
+                Ok(answer) => Ok(Ok(answer)),
+                Err(Fault::Reverted(data)) => Ok(Err(data)),
+                Err(fault) => Err(fault),
+            }
         };
-        self.outvoted(method, &transaction, PENDING).await.map_err(|_| latest.into())
+        let votes = self.answers(|one, other| one.is_ok() == other.is_ok(), ask).await?;
+        let reverts = votes.iter().filter(|vote| vote.is_err()).count();
+        let reverted = 2 * reverts >= votes.len();
+        match votes.into_iter().rev().find(|vote| vote.is_err() == reverted) {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(data)) => Err(ChainError::Reverted(data)),
+            None => Err(ChainError::Unavailable(Vec::new())),
+        }
     }
 
-    /// A call that reverts only if no fewer endpoints say so than say otherwise: one that claims it for every call would
-    /// stop everything.
-    async fn outvoted<T>(
-        &self,
-        method: &'static str,
-        transaction: &Value,
-        tag: &'static str,
-    ) -> Result<T, ChainError>
-    where
-        T: RpcRecv,
-    {
+    async fn gas(&self, transaction: &Value, tag: &'static str) -> Result<u64, ChainError> {
         let ask = move |provider: RootProvider| async move {
-            Ok(provider.raw_request::<_, T>(method.into(), (transaction, tag)).await?)
+            let gas: U64 = provider.raw_request("eth_estimateGas".into(), (transaction, tag)).await?;
+            Ok(gas.to())
         };
-        let reverted = match self.ask(ask).await {
-            Err(ChainError::Reverted(data)) if self.len() > 2 => ChainError::Reverted(data),
-            answer => return answer,
-        };
-        let (mut answers, mut reverts) = (Vec::new(), 0);
-        for (_, answer) in self.ask_each(ask).await {
-            match answer {
-                Ok(answer) => answers.push(answer),
-                Err(Fault::Reverted(_)) => reverts += 1,
-                Err(_) => {}
-            }
-        }
-        if answers.len() <= reverts {
-            return Err(reverted);
-        }
-        self.pass_over();
-        answers.pop().ok_or(reverted)
+        self.reached(|gas| *gas, ask).await
     }
+}
+
+/// The second greatest of what is said, or the only one.
+fn second(said: impl Iterator<Item = Option<u128>>) -> Option<u128> {
+    let mut said: Vec<_> = said.flatten().collect();
+    said.sort_unstable_by_key(|price| Reverse(*price));
+    said.truncate(2);
+    said.pop()
 }
 
 impl Chain for Pool {
@@ -140,18 +133,37 @@ impl Chain for Pool {
             }
             Ok(Prices { base_fee, tip, gas_price })
         };
-        Ok(self.reached(|prices| *prices, ask).await?)
+        let said = self.answers(Prices::eq, ask).await?;
+        Ok(Prices {
+            base_fee: second(said.iter().map(|prices| prices.base_fee)),
+            tip: second(said.iter().map(|prices| prices.tip)),
+            gas_price: second(said.iter().map(|prices| prices.gas_price)),
+        })
     }
 
+    /// Where it reverts after the latest block, over the state and the clock of the block that is being made: on a quiet
+    /// chain the latest block may be old.
     async fn estimate(&self, from: Address, request: &Request) -> Result<u64, CallError> {
-        let gas: U64 = self.now_or_soon("eth_estimateGas", transaction(from, request)).await?;
-        Ok(gas.to())
+        let transaction = transaction(from, request);
+        match self.gas(&transaction, LATEST).await {
+            Err(reverted @ ChainError::Reverted(_)) => {
+                self.gas(&transaction, PENDING).await.map_err(|_| reverted.into())
+            }
+            gas => Ok(gas?),
+        }
     }
 
+    /// As [`Chain::estimate`] where no block is named.
     async fn call(&self, from: Address, request: &Request, block: Option<u64>) -> Result<Bytes, CallError> {
-        let transaction = transaction(from, request);
-        let Some(block) = block else { return self.now_or_soon("eth_call", transaction).await };
-        let transaction = &transaction;
+        let transaction = &transaction(from, request);
+        let Some(block) = block else {
+            return match self.outvoted(transaction, LATEST).await {
+                Err(reverted @ ChainError::Reverted(_)) => {
+                    self.outvoted(transaction, PENDING).await.map_err(|_| reverted.into())
+                }
+                answer => Ok(answer?),
+            };
+        };
         let ask = |provider: RootProvider| async move {
             Ok(provider.raw_request("eth_call".into(), (transaction, U64::from(block))).await?)
         };
@@ -159,7 +171,11 @@ impl Chain for Pool {
     }
 
     async fn anchor_of(&self, contract: Address, gateway: Address) -> Result<Option<Anchor>, CallError> {
-        let rank = |anchor: &Option<Anchor>| anchor.map(|anchor| (anchor.size, anchor.timestamp));
+        let rank = |anchor: &Option<Anchor>| {
+            anchor.map(|Anchor { epoch, size, root, timestamp, block, .. }| {
+                (size, timestamp, epoch, root, block)
+            })
+        };
         let ask = |provider| async move { contract::anchor_of(&provider, contract, gateway, None).await };
         Ok(self.reached(rank, ask).await?)
     }
@@ -180,7 +196,8 @@ impl Chain for Pool {
         };
         let mut refused = None;
         let mut silent = None;
-        for (endpoint, answer) in self.ask_each(ask).await {
+        let mut asked = self.each(&ask);
+        while let Some(Said { endpoint, answer, .. }) = asked.next().await {
             match answer {
                 Ok(()) => return Ok(()),
                 Err(Fault::Refused { message, .. }) if Refusal::of(&message) == Refusal::Known => {
@@ -213,7 +230,8 @@ impl Chain for Pool {
                 contract: receipt.contract_address,
             }))
         };
-        Ok(self.reached(|receipt| *receipt, ask).await?)
+        // Where they contradict each other it is looked for again.
+        Ok(self.agreed(ask).await?.flatten())
     }
 }
 
