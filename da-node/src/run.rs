@@ -11,6 +11,7 @@ use meridian_client::chain::rpc::Pool;
 use meridian_client::chain::source::{ChainSource, CommitteeSource, FixedSource};
 use meridian_client::chain::view::View;
 use meridian_client::rpc::Channels;
+use meridian_proofs::Address;
 use meridian_proofs::committee::Committee;
 use meridian_proofs::signature::SecretKey;
 use meridian_proto::MAX_MESSAGE;
@@ -54,11 +55,22 @@ struct Means {
     channels: Channels,
 }
 
-impl Means {
-    /// Whether something holds for the committee of any epoch.
-    fn knows(&self, holds: impl Fn(&Committee) -> bool) -> bool {
-        self.view.borrow().epochs.terms().iter().any(|term| holds(&term.committee))
+/// Waits until a host is a member of the committee of any epoch. A file names it at once, or never; of the chain it may
+/// come with a later epoch.
+async fn membership(
+    role: &str,
+    view: &watch::Receiver<Arc<View>>,
+    address: &Address,
+    is_member: impl Fn(&Committee) -> bool,
+) -> Result<()> {
+    let knows = |view: &Arc<View>| view.epochs.terms().iter().any(|term| is_member(&term.committee));
+    if knows(&view.borrow()) {
+        return Ok(());
     }
+    ensure!(view.borrow().head.is_some(), "{address} is not a {role} of the committee");
+    tracing::warn!(role, %address, "waiting for an epoch of the chain in which this host is a member");
+    view.clone().wait_for(knows).await.context("the chain is not read any more")?;
+    Ok(())
 }
 
 /// What a host does.
@@ -76,10 +88,8 @@ pub async fn gateway(config: GatewayConfig, lock: Option<PathBuf>) -> Result<()>
     let GatewayConfig { node, chain, listen, server, log, telemetry, gateway: settings, anchor } = config;
     let anchoring = Anchoring::new(anchor, &chain)?;
     let common = Common { node, chain, listen, server, log, telemetry };
-    host("gateway", common, lock, async move |means: Means| {
-        let address = means.key.address();
-        let is_gateway = means.knows(|committee| committee.gateway(&address).is_some());
-        ensure!(is_gateway, "{address} is no gateway of the committee");
+    let is_member = |committee: &Committee, address: &Address| committee.gateway(address).is_some();
+    host("gateway", common, lock, is_member, async move |means: Means| {
         gateway_room(settings, anchoring, means)
     })
     .await
@@ -93,19 +103,16 @@ pub async fn replica(config: ReplicaConfig, lock: Option<PathBuf>) -> Result<()>
     let ReplicaConfig { node, chain, listen, server, log, telemetry, storage, replica } = config;
     let settings = replica::Settings { max_bytes: storage.max_bytes, ..replica };
     let common = Common { node, chain, listen, server, log, telemetry };
-    host("replica", common, lock, async move |means: Means| {
-        let address = means.key.address();
-        let has_seat = means.knows(|committee| committee.seat(&address).is_some());
-        ensure!(has_seat, "{address} has no seat in the committee");
-        replica_room(settings, means).await
-    })
-    .await
+    let is_member = |committee: &Committee, address: &Address| committee.seat(address).is_some();
+    host("replica", common, lock, is_member, async move |means: Means| replica_room(settings, means).await)
+        .await
 }
 
 async fn host(
     role: &'static str,
     common: Common,
     lock: Option<PathBuf>,
+    is_member: impl Fn(&Committee, &Address) -> bool,
     open: impl AsyncFnOnce(Means) -> Result<Room>,
 ) -> Result<()> {
     let mut stop = Box::pin(stop_signal()?);
@@ -129,6 +136,13 @@ async fn host(
         }
     };
     let view = source.view();
+    tokio::select! {
+        member = membership(role, &view, &address, |committee| is_member(committee, &address)) => member?,
+        why = &mut stop => {
+            tracing::info!(why, "stopped before this host was a member");
+            return Ok(());
+        }
+    }
     let fingerprint = view.borrow().epochs.current(Clock::system().now()).committee.fingerprint();
     let room = open(Means { data_dir, view, key, channels: Channels::new() }).await?;
 

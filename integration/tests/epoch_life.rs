@@ -144,7 +144,7 @@ impl Stage {
         let Some(network) = Devnet::start_on_chain(&arguments, &[]).await? else { return Ok(None) };
         let (url, contract) = network.chain()?;
         let pool = Pool::discover(&[url.parse()?], Patience::default()).await?;
-        let reading = Reading { contract, settled: Settled::Confirmations(0), from_block: Some(1) };
+        let reading = Reading { contract, settled: Settled::Confirmations(1), from_block: Some(1) };
         let source = ChainSource::connect(pool.clone(), reading, Duration::from_millis(200)).await?;
         Ok(Some(Self { network, source, contract: Contract::new(pool, contract) }))
     }

@@ -28,7 +28,7 @@ use super::view::{Anchor, Head, View};
 const CAP: u64 = 10_000;
 
 /// Ranges that are read before what they told is confirmed: what an endpoint makes up is found out in time.
-const RANGES: usize = 16;
+const RANGES: usize = 4;
 
 /// Where to read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -122,17 +122,23 @@ impl History {
             Some(next) => next,
             None => self.first_block(provider, &head).await?,
         };
-        self.since.get_or_insert(next);
+        if self.next.is_none() {
+            self.since = Some(next);
+        }
         while self.ranges < RANGES && next <= head.number() {
             let (end, logs) = self.range(provider, next, &head).await?;
-            let mut digest = self.digest;
-            for log in logs {
-                self.apply(&log, next..=end.number())?;
-                digest = fold(digest, &log);
-            }
             let after = end.number().checked_add(1);
-            next = after.ok_or_else(|| Fault::wrong("a block with the greatest number that there is"))?;
-            (self.next, self.mark, self.digest) = (Some(next), Some(end), digest);
+            let after =
+                after.ok_or_else(|| Fault::wrong("a block with the greatest number that there is"))?;
+            // All of a range or nothing: another endpoint may go on from here.
+            let before = (self.epochs.clone(), self.anchors.clone());
+            if let Err(fault) = logs.iter().try_for_each(|log| self.apply(log, next..=end.number())) {
+                (self.epochs, self.anchors) = before;
+                return Err(fault);
+            }
+            next = after;
+            self.digest = logs.iter().fold(self.digest, fold);
+            (self.next, self.mark) = (Some(next), Some(end));
             self.ranges += 1;
         }
         if self.mark.is_none() {
@@ -141,9 +147,12 @@ impl History {
         Ok(next > head.number())
     }
 
-    /// Takes what was read as the truth.
-    pub(super) fn confirmed(&mut self) {
-        (self.since, self.ranges, self.digest) = (self.next, 0, B256::ZERO);
+    /// Goes on. With `agreed` nobody is asked about these events again.
+    pub(super) fn confirmed(&mut self, agreed: bool) {
+        self.ranges = 0;
+        if agreed {
+            (self.since, self.digest) = (self.next, B256::ZERO);
+        }
     }
 
     /// Checks that what was read is still part of the chain, and that the endpoint has got there.
@@ -285,17 +294,17 @@ impl History {
     /// What is known, if any committee can be worked with.
     ///
     /// With `certain` without an epoch that may still be cancelled: the contract refuses that once no more than the grace
-    /// is left until it begins, as of the settled block. Whoever enters an epoch by its own clock and a view that is long
-    /// out of date enters none that is not.
+    /// is left until it begins, as of the settled block. So whoever enters an epoch by its own clock and a view that is
+    /// long out of date enters none that is not. When the one before it closes is told all the same.
     pub(super) fn view(&self, certain: bool) -> Option<View> {
         let head = self.mark.map(|mark| Head { number: mark.number(), timestamp: mark.timestamp() })?;
         let final_by = head.timestamp.saturating_add(self.grace);
-        let is_final = |epoch: &Scheduled| !certain || epoch.activation <= final_by;
         let mut terms = Vec::new();
-        for (place, epoch) in self.epochs.iter().enumerate().take_while(|(_, epoch)| is_final(epoch)) {
+        for (place, epoch) in self.epochs.iter().enumerate() {
             let Some(committee) = epoch.committee.clone() else { continue };
-            let closes = self.epochs.get(place + 1).filter(|next| is_final(next)).and(self.closes(place));
-            terms.push(Term { committee, activation: epoch.activation, closes });
+            if !certain || epoch.activation <= final_by {
+                terms.push(Term { committee, activation: epoch.activation, closes: self.closes(place) });
+            }
         }
         let epochs = Epochs::new(terms).ok()?;
         Some(View { epochs, anchors: self.anchors.clone(), head: Some(head), grace: self.grace })

@@ -247,7 +247,13 @@ impl Poller {
     async fn advance(&mut self, limit: u64) -> Result<bool, SourceError> {
         let begun = Instant::now();
         let history = &self.history;
-        let ask = |provider| async move { history.lock().await.advance(&provider, limit).await };
+        let ask = |provider| async move {
+            match history.lock().await.advance(&provider, limit).await {
+                // No other endpoint would be asked.
+                Err(Fault::Reverted(_)) => Err(Fault::wrong("it says that the contract reverts")),
+                outcome => outcome,
+            }
+        };
         let is_done = self.pool.ask(ask).await?;
         if begun.elapsed() > SLOW {
             self.pool.pass_over();
@@ -284,7 +290,8 @@ impl Poller {
         if !contradict.is_empty() {
             tracing::error!(what, "a json-rpc endpoint contradicts the others");
         }
-        history.confirmed();
+        // What only one tells is looked at again as soon as there is another to ask.
+        history.confirmed(confirm > 1 || !others);
         Ok(is_done)
     }
 }

@@ -68,6 +68,8 @@ pub(super) struct Chain {
     pub(super) finalized: Option<u64>,
     /// A latest block far above the others.
     pub(super) top: Option<u64>,
+    /// Whether the last event of an answer is called off.
+    pub(super) calls_off: bool,
     /// Whether the state of old blocks is gone.
     pub(super) pruned: bool,
 }
@@ -83,6 +85,7 @@ impl Chain {
             cap: (10_000, 10_000),
             finalized: None,
             top: None,
+            calls_off: false,
             pruned: false,
         }
     }
@@ -194,7 +197,11 @@ impl Chain {
                 "logIndex": "0x0", "removed": false,
             })
         };
-        Ok(logs.into_iter().map(log).collect())
+        let mut logs: Vec<_> = logs.into_iter().map(log).collect();
+        if let Some(last) = logs.last_mut().filter(|_| self.calls_off) {
+            last["removed"] = json!(true);
+        }
+        Ok(logs.into())
     }
 
     /// What the contract answers as of a block.

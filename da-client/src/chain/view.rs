@@ -53,12 +53,14 @@ impl View {
         Self { epochs: Epochs::fixed(committee), anchors: BTreeMap::new(), head: None, grace: 0 }
     }
 
-    /// Whether a later epoch has begun at a time, unix seconds, be it one that anybody can work with or not.
+    /// Whether a later epoch has begun at a time, unix seconds, be it one that anybody can work with or not. One that may
+    /// still have been cancelled has not.
     #[must_use]
     pub fn is_succeeded(&self, epoch: u64, now: u64) -> bool {
         let closes = self.epochs.term(epoch).and_then(|term| term.closes);
+        let final_by = self.head.map_or(0, |head| head.timestamp.saturating_add(self.grace));
         self.epochs.current(now).committee.epoch() > epoch
-            || closes.is_some_and(|closes| closes.saturating_sub(self.grace) <= now)
+            || closes.is_some_and(|closes| closes.saturating_sub(self.grace) <= now.min(final_by))
     }
 
     /// The latest anchor of a log.

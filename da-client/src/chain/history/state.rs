@@ -54,9 +54,12 @@ impl History {
         let first = next;
         while next <= last {
             let end = next.saturating_add(span - 1).min(last);
+            let most = span;
             if let Some(logs) = logs(provider, contract, next, end, &mut span).await? {
                 digest = logs.iter().fold(digest, fold);
                 next = end.saturating_add(1);
+                // It need not find out again and again that more is too much.
+                span = most;
             }
         }
         if digest == self.digest {
@@ -68,6 +71,10 @@ impl History {
 
     async fn confirm_state(&self, provider: &RootProvider, number: u64) -> Result<(), Fault> {
         let (at, address) = (Some(number), self.place.domain.verifying_contract);
+        let grace = contract::call(provider, address, Meridian::graceCall {}, at).await?;
+        if grace != self.grace {
+            return Err(differs(format!("the grace is {grace}, not {}", self.grace)));
+        }
         let latest = contract::call(provider, address, Meridian::latestEpochCall {}, at).await?;
         let known = u64::try_from(self.epochs.len()).unwrap_or(u64::MAX);
         if latest != known {

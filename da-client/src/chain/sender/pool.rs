@@ -1,9 +1,8 @@
 //! A pool of JSON-RPC endpoints as a sender's chain.
 
-use std::cmp::Reverse;
-
 use alloy::primitives::{Address, B256, Bytes, U64, U128, U256};
 use alloy::providers::{Provider, RootProvider};
+use alloy::rpc::json_rpc::RpcRecv;
 use futures::stream::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -70,40 +69,60 @@ async fn price(provider: &RootProvider, method: &'static str) -> Option<u128> {
 }
 
 impl Pool {
-    /// A call after the latest block, as more endpoints say than do not; of two, the one that says it reverts. One alone
-    /// can neither stop everything nor have transactions paid for that do nothing.
-    async fn outvoted(&self, transaction: &Value, tag: &'static str) -> Result<Bytes, ChainError> {
+    /// What endpoints answer to a call that more of them let pass than revert; of two, the one that reverts counts. One
+    /// alone can neither stop everything nor have transactions paid for that do nothing.
+    async fn votes<T>(
+        &self,
+        method: &'static str,
+        transaction: &Value,
+        tag: &'static str,
+        same: impl Fn(&T, &T) -> bool,
+    ) -> Result<Vec<T>, ChainError>
+    where
+        T: RpcRecv,
+    {
         let ask = move |provider: RootProvider| async move {
-            let answer = provider.raw_request::<_, Bytes>("eth_call".into(), (transaction, tag)).await;
+            let answer = provider.raw_request::<_, T>(method.into(), (transaction, tag)).await;
             match answer.map_err(Fault::from) {
                 Ok(answer) => Ok(Ok(answer)),
                 Err(Fault::Reverted(data)) => Ok(Err(data)),
                 Err(fault) => Err(fault),
             }
         };
-        let votes = self.answers(|one, other| one.is_ok() == other.is_ok(), ask).await?;
-        let reverts = votes.iter().filter(|vote| vote.is_err()).count();
-        let reverted = 2 * reverts >= votes.len();
-        match votes.into_iter().rev().find(|vote| vote.is_err() == reverted) {
-            Some(Ok(answer)) => Ok(answer),
-            Some(Err(data)) => Err(ChainError::Reverted(data)),
-            None => Err(ChainError::Unavailable(Vec::new())),
+        let same = |one: &Result<T, Bytes>, other: &Result<T, Bytes>| match (one, other) {
+            (Ok(one), Ok(other)) => same(one, other),
+            (one, other) => one.is_err() && other.is_err(),
+        };
+        let votes = self.answers(same, ask).await?;
+        let all = votes.len();
+        let (mut passed, mut reverted) = (Vec::new(), Vec::new());
+        for vote in votes {
+            match vote {
+                Ok(answer) => passed.push(answer),
+                Err(data) => reverted.push(data),
+            }
+        }
+        match reverted.pop() {
+            Some(data) if 2 * passed.len() <= all => Err(ChainError::Reverted(data)),
+            _ => Ok(passed),
         }
     }
 
+    async fn outvoted(&self, transaction: &Value, tag: &'static str) -> Result<Bytes, ChainError> {
+        let mut passed = self.votes::<Bytes>("eth_call", transaction, tag, |_, _| true).await?;
+        Ok(passed.pop().unwrap_or_default())
+    }
+
     async fn gas(&self, transaction: &Value, tag: &'static str) -> Result<u64, ChainError> {
-        let ask = move |provider: RootProvider| async move {
-            let gas: U64 = provider.raw_request("eth_estimateGas".into(), (transaction, tag)).await?;
-            Ok(gas.to())
-        };
-        self.reached(|gas| *gas, ask).await
+        let passed = self.votes::<U64>("eth_estimateGas", transaction, tag, U64::eq).await?;
+        Ok(second(passed).unwrap_or_default().to())
     }
 }
 
-/// The second greatest of what is said, or the only one.
-fn second(said: impl Iterator<Item = Option<u128>>) -> Option<u128> {
-    let mut said: Vec<_> = said.flatten().collect();
-    said.sort_unstable_by_key(|price| Reverse(*price));
+/// The second greatest of what is said, or the only one. Whoever says that there is none of it says the least.
+fn second<T: Ord>(said: impl IntoIterator<Item = T>) -> Option<T> {
+    let mut said: Vec<_> = said.into_iter().collect();
+    said.sort_unstable_by(|one, other| other.cmp(one));
     said.truncate(2);
     said.pop()
 }
@@ -135,9 +154,9 @@ impl Chain for Pool {
         };
         let said = self.answers(Prices::eq, ask).await?;
         Ok(Prices {
-            base_fee: second(said.iter().map(|prices| prices.base_fee)),
-            tip: second(said.iter().map(|prices| prices.tip)),
-            gas_price: second(said.iter().map(|prices| prices.gas_price)),
+            base_fee: second(said.iter().map(|prices| prices.base_fee)).flatten(),
+            tip: second(said.iter().map(|prices| prices.tip)).flatten(),
+            gas_price: second(said.iter().map(|prices| prices.gas_price)).flatten(),
         })
     }
 
@@ -194,19 +213,21 @@ impl Chain for Pool {
             let sent: Result<B256, _> = provider.raw_request("eth_sendRawTransaction".into(), (raw,)).await;
             Ok(sent.map(drop)?)
         };
-        let mut refused = None;
-        let mut silent = None;
+        let (mut taken, mut refused, mut silent) = (false, None, None);
         let mut asked = self.each(&ask);
         while let Some(Said { endpoint, answer, .. }) = asked.next().await {
             match answer {
-                Ok(()) => return Ok(()),
+                Ok(()) => taken = true,
                 Err(Fault::Refused { message, .. }) if Refusal::of(&message) == Refusal::Known => {
-                    return Ok(());
+                    taken = true;
                 }
                 Err(Fault::Refused { message, .. }) => refused = Some(CallError::Refused(message)),
                 Err(Fault::Reverted(data)) => refused = Some(CallError::Reverted(Revert(data))),
                 Err(fault) => silent = Some(CallError::Unavailable(format!("{endpoint}: {fault}"))),
             }
+        }
+        if taken {
+            return Ok(());
         }
         Err(refused.or(silent).unwrap_or_else(|| CallError::Unavailable("no endpoint".to_owned())))
     }
@@ -268,6 +289,16 @@ mod tests {
             let anchor = pool(&endpoints).anchor_of(CONTRACT, GATEWAY).await.unwrap();
             assert_eq!(anchor.unwrap().size, expected, "{sizes:?}");
         }
+    }
+
+    #[test]
+    fn what_only_one_says_is_not_the_second_greatest() {
+        assert_eq!(second([7, 900, 8]), Some(8));
+        assert_eq!(second([7, 900]), Some(7));
+        assert_eq!(second([7]), Some(7));
+        assert_eq!(second([None, Some(900), None]), Some(None));
+        assert_eq!(second([None, Some(900), Some(3)]), Some(Some(3)));
+        assert_eq!(second::<u8>([]), None);
     }
 
     #[tokio::test]

@@ -402,24 +402,24 @@ async fn what_no_contract_of_ours_says_is_not_believed() {
 #[tokio::test]
 async fn a_committee_that_nobody_can_work_with_is_left_out() {
     let mut bad = chain();
-    let mut call = meridian_proto::contract::committee::schedule(&committee(2), 2000).unwrap();
+    let mut call = meridian_proto::contract::committee::schedule(&committee(2), 1100).unwrap();
     call.seats[0].endpoint = "ftp://nowhere".to_owned();
     bad.emit(&Meridian::CommitteeScheduled {
         epoch: 2,
-        activation: 2000,
+        activation: 1100,
         membersHash: alloy::primitives::keccak256(committee(2).members().unwrap()),
         terms: call.terms,
         regions: call.regions,
         seats: call.seats,
         gateways: call.gateways,
     });
-    bad.schedule(&committee(3), 3000);
+    bad.schedule(&committee(3), 1300);
     bad.mine(2);
     let view = view_of(&Endpoint::open(bad).await).await.unwrap();
     let terms: Vec<_> =
         view.epochs.terms().iter().map(|term| (term.committee.epoch(), term.closes)).collect();
-    assert_eq!(terms, [(1, Some(2000 + GRACE)), (3, None)]);
-    assert_eq!([1999, 2000, 3000].map(|now| view.is_succeeded(1, now)), [false, true, true]);
+    assert_eq!(terms, [(1, Some(1100 + GRACE)), (3, None)]);
+    assert_eq!([1099, 1100, 1300].map(|now| view.is_succeeded(1, now)), [false, true, true]);
     assert!(!view.is_succeeded(3, u64::MAX));
 }
 
@@ -496,4 +496,99 @@ async fn events_that_are_not_the_contracts_state_are_not_believed() {
     endpoint.change(|chain| chain.mine(1));
     let error = read(pool(&[&endpoint]), reading).await.unwrap_err();
     assert!(error.to_string().contains("the latest epoch is 1"), "{error}");
+}
+
+/// A chain on which the first epoch's seat is elsewhere. The contract keeps no endpoints: its state is the same.
+fn moved() -> Chain {
+    let mut parts = committee(1).parts().clone();
+    parts.seats[0].endpoint = "http://liar.example:1".to_owned();
+    let mut chain = Chain::new();
+    chain.schedule(&Committee::new(parts).unwrap(), 1002);
+    chain.anchor(1, 10);
+    chain.mine(2);
+    chain
+}
+
+#[tokio::test]
+async fn what_the_contract_does_not_keep_is_compared_too() {
+    let liar = Endpoint::open(moved()).await;
+    let honest = [Endpoint::open(chain()).await, Endpoint::open(chain()).await];
+    let source = ChainSource::connect(pool(&[&liar, &honest[0], &honest[1]]), READING, POLL).await.unwrap();
+    assert_eq!(*source.view().borrow().epochs.latest().committee, committee(1));
+    let error = read(pool(&[&liar, &honest[0]]), READING).await.unwrap_err();
+    assert!(error.to_string().contains("are others"), "{error}");
+}
+
+#[tokio::test]
+async fn what_a_liar_told_alone_is_found_out_when_the_others_are_back() {
+    let liar = Endpoint::open(moved()).await;
+    let honest = [Endpoint::open(chain()).await, Endpoint::open(chain()).await];
+    for endpoint in &honest {
+        endpoint.behave(Manner::Text(StatusCode::BAD_GATEWAY, String::new()));
+    }
+    let source = ChainSource::connect(pool(&[&liar, &honest[0], &honest[1]]), READING, POLL).await.unwrap();
+    let mut view = source.view();
+    assert_ne!(*view.borrow().epochs.latest().committee, committee(1));
+    for endpoint in &honest {
+        endpoint.behave(Manner::Honest);
+    }
+    until(&mut view, |view| *view.epochs.latest().committee == committee(1)).await;
+}
+
+#[tokio::test]
+async fn an_endpoint_where_all_reverts_is_passed_over() {
+    let liar = Endpoint::open(chain()).await;
+    liar.behave(Manner::Error(3, "execution reverted"));
+    let honest = [Endpoint::open(chain()).await, Endpoint::open(chain()).await];
+    let view = read(pool(&[&liar, &honest[0], &honest[1]]), READING).await.unwrap();
+    assert_eq!(view.head.unwrap().number, 3);
+}
+
+/// Another endpoint goes on where one has failed: nothing of what that one told may stay.
+#[tokio::test]
+async fn of_a_range_that_is_wrong_nothing_stays() {
+    let mut both = chain();
+    both.schedule(&committee(2), 1005);
+    both.mine(2);
+    let liar = Endpoint::open(both.clone()).await;
+    let honest = [Endpoint::open(both.clone()).await, Endpoint::open(both).await];
+    let source = ChainSource::connect(pool(&[&liar, &honest[0], &honest[1]]), READING, POLL).await.unwrap();
+    let mut view = source.view();
+    liar.change(|chain| {
+        chain.anchor(1, 15);
+        chain.emit_again(&anchored(1, 16));
+        chain.mine(2);
+        chain.calls_off = true;
+    });
+    for endpoint in &honest {
+        endpoint.change(|chain| {
+            chain.anchor(2, 20);
+            chain.mine(2);
+        });
+    }
+    let read = until(&mut view, |view| view.latest_anchor(&GATEWAY).unwrap().size == 20).await;
+    let sizes: Vec<_> = read.anchors[&GATEWAY].iter().map(|anchor| (anchor.epoch, anchor.size)).collect();
+    assert_eq!(sizes, [(1, 10), (2, 20)]);
+}
+
+/// Hosts go by their own clocks and the last view: what may be cancelled must not be in it.
+#[tokio::test]
+async fn hosts_know_an_epoch_when_it_cannot_be_cancelled() {
+    let mut early = chain();
+    early.schedule(&committee(2), 1008 + GRACE);
+    early.mine(3);
+    let endpoint = Endpoint::open(early).await;
+    let source = ChainSource::connect(pool(&[&endpoint]), READING, POLL).await.unwrap();
+    let mut view = source.view();
+    let first = Arc::clone(&view.borrow());
+    assert_eq!(first.head.unwrap().timestamp, 1007);
+    let [term] = first.epochs.terms() else { panic!("more than the first epoch") };
+    // When it must have ended is known all the same.
+    assert_eq!(term.closes, Some(1008 + 2 * GRACE));
+    assert!(!first.is_succeeded(1, 1008 + GRACE));
+    assert_eq!(view_of(&endpoint).await.unwrap().epochs.terms().len(), 2);
+    endpoint.change(|chain| chain.mine(1));
+    let second = until(&mut view, |view| view.epochs.terms().len() == 2).await;
+    assert_eq!(second.head.unwrap().timestamp, 1008);
+    assert!(second.is_succeeded(1, 1008 + GRACE) && !second.is_succeeded(1, 1007 + GRACE));
 }
