@@ -58,7 +58,7 @@ impl View {
     #[must_use]
     pub fn is_succeeded(&self, epoch: u64, now: u64) -> bool {
         let closes = self.epochs.term(epoch).and_then(|term| term.closes);
-        let final_by = self.head.map_or(0, |head| head.timestamp.saturating_add(self.grace));
+        let final_by = self.head.map_or(u64::MAX, |head| head.timestamp.saturating_add(self.grace));
         self.epochs.current(now).committee.epoch() > epoch
             || closes.is_some_and(|closes| closes.saturating_sub(self.grace) <= now.min(final_by))
     }
