@@ -17,6 +17,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::ports;
+
 /// Secret keys that every anvil gives 10,000 ether to; from the mnemonic "test test ... test junk".
 pub const DEV_KEYS: [[u8; 32]; 10] = [
     hex!("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"),
@@ -67,8 +69,8 @@ pub struct Options {
     pub chain_id: u64,
     /// When it makes blocks.
     pub mining: Mining,
-    /// Its port; 0 for any.
-    pub port: u16,
+    /// Its port, by default one that nobody else is given.
+    pub port: Option<u16>,
     /// File that it starts from where there is one, and writes when it stops.
     pub state: Option<PathBuf>,
     /// Slots of an epoch; the `finalized` block is two epochs old. 32 by default, 1 to see it move.
@@ -85,7 +87,7 @@ impl Default for Options {
             hardfork: Hardfork::Newest,
             chain_id: 31_337,
             mining: Mining::EachTransaction,
-            port: 0,
+            port: None,
             state: None,
             slots_in_an_epoch: None,
             timestamp: None,
@@ -172,7 +174,11 @@ impl Anvil {
         let Some(program) = find_or_skip()? else { return Ok(None) };
         let dir = tempfile::tempdir()?;
         let log = dir.path().join("anvil.log");
-        let launch = Launch { program, arguments: options.arguments(), port: options.port, log: log.clone() };
+        let port = match options.port {
+            Some(port) => port,
+            None => ports::listener()?.local_addr()?.port(),
+        };
+        let launch = Launch { program, arguments: options.arguments(), port, log: log.clone() };
         let running = Running::start(&launch).await?;
         let provider = ProviderBuilder::new().connect_http(running.url().parse()?).erased();
         Ok(Some(Self { running, provider, log, _dir: dir }))

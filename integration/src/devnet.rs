@@ -1,6 +1,5 @@
 //! A whole network of real processes, run by `da-node devnet`.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -19,11 +18,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::anvil;
 use crate::programs::Programs;
+use crate::{anvil, ports};
 
 /// Ports that a devnet takes at most.
-const PORTS: u16 = 33;
+const PORTS: usize = 33;
 
 /// Longest time for a devnet to be up.
 const START: Duration = Duration::from_secs(60);
@@ -38,24 +37,6 @@ pub struct Devnet {
     command: Command,
     committee: Arc<Committee>,
     channels: Channels,
-}
-
-/// A port from which so many consecutive ones are free now.
-fn free_ports() -> Result<u16> {
-    'base: for _ in 0..100 {
-        let first = TcpListener::bind("127.0.0.1:0")?;
-        let base = first.local_addr()?.port();
-        let Some(end) = base.checked_add(PORTS) else { continue };
-        let mut held = vec![first];
-        for port in base + 1..end {
-            match TcpListener::bind(("127.0.0.1", port)) {
-                Ok(listener) => held.push(listener),
-                Err(_) => continue 'base,
-            }
-        }
-        return Ok(base);
-    }
-    bail!("no {PORTS} consecutive free ports")
 }
 
 impl Devnet {
@@ -81,7 +62,7 @@ impl Devnet {
 
     async fn launch(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let base = free_ports()?.to_string();
+        let base = ports::listeners(PORTS)?.first().context("a port")?.local_addr()?.port().to_string();
         let log = std::fs::File::create(log(dir.path()))?;
         let mut command = Programs::build()?.da_node();
         command.arg("devnet").arg("--dir").arg(dir.path().join("net")).args(["--base-port", &base]);

@@ -8,5 +8,6 @@ pub mod load;
 pub mod network;
 pub mod otlp;
 pub mod payload;
+pub mod ports;
 pub mod programs;
 pub mod raw;

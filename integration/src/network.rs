@@ -30,8 +30,8 @@ use member::{Member, Spec, start};
 pub use plan::Plan;
 use plan::committee;
 
-use crate::keys;
 use crate::liars::{self, Truth};
+use crate::{keys, ports};
 
 /// Longest time that a member may take to stop when it is killed.
 const KILL: Duration = Duration::from_secs(10);
@@ -64,7 +64,7 @@ impl Network {
             .map(Name::Replica)
             .chain((0..founders + plan.later_gateways).map(Name::Gateway));
         for name in names {
-            let listener = TcpListener::bind("127.0.0.1:0")?;
+            let listener = ports::listener()?;
             let listen = listener.local_addr()?;
             let lies = match name {
                 Name::Replica(place) => plan.replica_lies.contains_key(&place),

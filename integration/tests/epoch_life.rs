@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -22,8 +21,8 @@ use meridian_client::submit::Submitter;
 use meridian_integration::anvil::Hardfork;
 use meridian_integration::devnet::Devnet;
 use meridian_integration::network::{eventually, options};
-use meridian_integration::payload;
 use meridian_integration::programs::Programs;
+use meridian_integration::{payload, ports};
 use meridian_node::key;
 use meridian_proofs::Address;
 use meridian_proofs::certificate::Certificate;
@@ -64,7 +63,7 @@ impl Joining {
             section.insert(name.to_owned(), value.into());
             Ok(())
         };
-        let (grpc, http) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
+        let (grpc, http) = (ports::listener()?, ports::listener()?);
         set("node", "key", path(&folder.join("key"))?)?;
         set("node", "data_dir", path(&folder.join("data"))?)?;
         set("listen", "grpc", grpc.local_addr()?.to_string())?;

@@ -22,8 +22,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const START_WITHIN: Duration = Duration::from_secs(30);
 /// Time in which it must write its state and end.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-/// What it prints before its address.
-const LISTENING: &str = "Listening on ";
 /// Lines of its log that are shown when it does not start.
 const LOG_LINES: usize = 8;
 
@@ -34,7 +32,7 @@ pub struct Launch {
     pub program: PathBuf,
     /// What it is told beside its port.
     pub arguments: Vec<OsString>,
-    /// Its port on this machine; 0 for one that is free, which it then has to print.
+    /// Its port on this machine.
     pub port: u16,
     /// Where its output goes. Overwritten.
     pub log: PathBuf,
@@ -99,11 +97,9 @@ impl Running {
     /// # Errors
     /// When it does not start, or does not answer in half a minute.
     pub async fn start(launch: &Launch) -> Result<Self> {
-        if launch.port != 0 {
-            // Whatever has the port would answer in its place.
-            TcpListener::bind((Ipv4Addr::LOCALHOST, launch.port))
-                .with_context(|| format!("port {} of the chain is not free", launch.port))?;
-        }
+        // Whatever has the port would answer in its place.
+        TcpListener::bind((Ipv4Addr::LOCALHOST, launch.port))
+            .with_context(|| format!("port {} of the chain is not free", launch.port))?;
         let log =
             File::create(&launch.log).with_context(|| format!("cannot make {}", launch.log.display()))?;
         let mut command = command(launch);
@@ -117,20 +113,18 @@ impl Running {
             .spawn(move || keep(command, started, &stopped, &end))
             .context("cannot start a thread")?;
         let pid = pid.await.context("the thread ended")?.context("cannot start anvil")?;
-        let mut running = Self { pid, port: launch.port, ended, stop: Some(stop), keeper: Some(keeper) };
+        let running = Self { pid, port: launch.port, ended, stop: Some(stop), keeper: Some(keeper) };
         running.until_answering(&launch.log).await?;
         Ok(running)
     }
 
-    async fn until_answering(&mut self, log: &Path) -> Result<()> {
+    async fn until_answering(&self, log: &Path) -> Result<()> {
         let deadline = Instant::now() + START_WITHIN;
         loop {
             if let Some(status) = *self.ended.borrow() {
                 bail!("anvil ended at once ({status}); its log ends with\n{}", log_end(log));
             }
-            if self.port == 0 {
-                self.port = printed_port(&fs::read_to_string(log).unwrap_or_default()).unwrap_or(0);
-            } else if answers(&self.url()).await {
+            if answers(&self.url()).await {
                 return Ok(());
             }
             let late = Instant::now() >= deadline;
@@ -231,11 +225,6 @@ fn finish(child: &mut Child, pid: Pid) -> std::io::Result<ExitStatus> {
     child.wait()
 }
 
-fn printed_port(log: &str) -> Option<u16> {
-    let (line, _) = log.split_once(LISTENING)?.1.split_once('\n')?;
-    line.trim().rsplit_once(':')?.1.parse().ok()
-}
-
 fn log_end(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
@@ -246,14 +235,6 @@ fn log_end(log: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_port_is_read_only_from_a_whole_line() {
-        assert_eq!(printed_port("x\nListening on 127.0.0.1:41234\n"), Some(41_234));
-        for text in ["", "Listening on 127.0.0.1:4123", "Listening on nowhere\n", "Listening on a:70000\n"] {
-            assert_eq!(printed_port(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn npms_script_stands_for_the_program_beside_it() {
@@ -281,14 +262,17 @@ mod tests {
     #[tokio::test]
     async fn a_program_that_ends_is_told_with_its_log() {
         let dir = tempfile::tempdir().unwrap();
-        let program = PathBuf::from("/bin/ls");
-        let launch = |program| Launch { program, arguments: vec![], port: 0, log: dir.path().join("log") };
-        let message = Running::start(&launch(program)).await.unwrap_err().to_string();
-        assert!(message.contains("ended at once") && message.contains("--host"), "{message}");
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = taken.local_addr().unwrap().port();
-        let message =
-            Running::start(&Launch { port, ..launch("/bin/true".into()) }).await.unwrap_err().to_string();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap();
+        let launch = Launch {
+            program: "/bin/ls".into(),
+            arguments: vec![],
+            port: port.local_addr().unwrap().port(),
+            log: dir.path().join("log"),
+        };
+        let message = Running::start(&launch).await.unwrap_err().to_string();
         assert!(message.contains("is not free"), "{message}");
+        drop(port);
+        let message = Running::start(&launch).await.unwrap_err().to_string();
+        assert!(message.contains("ended at once") && message.contains("--host"), "{message}");
     }
 }

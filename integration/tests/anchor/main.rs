@@ -160,7 +160,7 @@ async fn an_outage_loses_nothing_and_sends_nothing_twice() -> Result<()> {
     task.until("the end of the outage", |report| report.error.is_empty()).await?;
 
     // Gone for a while, with its state kept.
-    let options = Options { port: world.chain.port(), ..options };
+    let options = Options { port: Some(world.chain.port()), ..options };
     let World { chain, contract, committee } = world;
     drop(chain);
     log.grow(&committee, 4)?;
