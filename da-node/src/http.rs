@@ -2,7 +2,7 @@
 
 pub mod status;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -13,7 +13,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use futures::future::BoxFuture;
 use prometheus::{Encoder, Registry, TextEncoder};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -27,8 +27,8 @@ pub struct Pages {
     pub registry: Registry,
     /// Whether the host is serving.
     pub serving: watch::Receiver<bool>,
-    /// The status.
-    pub status: StatusSource,
+    /// The status, as soon as there is one.
+    pub status: Arc<OnceLock<StatusSource>>,
 }
 
 /// The pages as an axum router.
@@ -72,7 +72,10 @@ async fn healthz(State(pages): State<Pages>) -> (StatusCode, &'static str) {
 }
 
 async fn show_status(State(pages): State<Pages>) -> Response {
-    match tokio::time::timeout(Duration::from_secs(5), (pages.status)()).await {
+    let Some(status) = pages.status.get() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "phase": "STARTING" }))).into_response();
+    };
+    match tokio::time::timeout(Duration::from_secs(5), status()).await {
         Ok(status) => Json(status).into_response(),
         Err(_) => StatusCode::GATEWAY_TIMEOUT.into_response(),
     }
@@ -98,9 +101,14 @@ mod tests {
     async fn pages_show_health_metrics_and_status() {
         let registry = Registry::new();
         registry.register(Box::new(prometheus::IntCounter::new("a_total", "help").unwrap())).unwrap();
-        let (serving, seen) = watch::channel(true);
-        let status: StatusSource = Arc::new(|| Box::pin(async { serde_json::json!({ "epoch": 1 }) }));
-        let router = router(Pages { registry, serving: seen, status });
+        let (serving, seen) = watch::channel(false);
+        let status = Arc::new(OnceLock::<StatusSource>::new());
+        let router = router(Pages { registry, serving: seen, status: Arc::clone(&status) });
+        for path in ["/healthz", "/status"] {
+            assert_eq!(page(&router, path).await.0, StatusCode::SERVICE_UNAVAILABLE);
+        }
+        assert!(status.set(Arc::new(|| Box::pin(async { json!({ "epoch": 1 }) }))).is_ok());
+        serving.send(true).unwrap();
 
         assert_eq!(page(&router, "/healthz").await, (StatusCode::OK, "serving\n".into()));
         assert!(page(&router, "/metrics").await.1.contains("a_total 0"));

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -115,7 +115,13 @@ async fn host(
     is_member: impl Fn(&Committee, &Address) -> bool,
     open: impl AsyncFnOnce(Means) -> Result<Room>,
 ) -> Result<()> {
-    let mut stop = Box::pin(stop_signal()?);
+    let signal = stop_signal()?;
+    let mut stop = Box::pin(async move {
+        tokio::select! {
+            why = signal => why,
+            () = unlocked(lock) => "the devnet has gone",
+        }
+    });
     let key = key::load(&common.node.key)?;
     let committee =
         if common.chain.is_on() { None } else { Some(committee_cmd::load(&common.node.committee)?) };
@@ -127,29 +133,30 @@ async fn host(
     let data_dir = common.node.data_dir;
     std::fs::create_dir_all(&data_dir)
         .with_context(|| format!("cannot make folder {}", data_dir.display()))?;
+    let (serving, seen) = watch::channel(false);
+    let status = Arc::new(OnceLock::new());
+    let pages = Pages { registry: telemetry.registry.clone(), serving: seen, status: Arc::clone(&status) };
+    let (stop_http, stopped) = watch::channel(false);
+    let pages = tokio::spawn(http::serve(http, pages, stopped));
     // Until the chain has answered once nobody knows who is a member.
-    let source = tokio::select! {
-        source = source(committee, &common.chain) => source?,
-        why = &mut stop => {
-            tracing::info!(why, "stopped before the chain was read");
-            return Ok(());
-        }
+    let member = async {
+        let source = source(committee, &common.chain).await?;
+        let view = source.view();
+        membership(role, &view, &address, |committee| is_member(committee, &address)).await?;
+        anyhow::Ok((source, view))
     };
-    let view = source.view();
-    tokio::select! {
-        member = membership(role, &view, &address, |committee| is_member(committee, &address)) => member?,
+    let (_source, view) = tokio::select! {
+        member = member => member?,
         why = &mut stop => {
             tracing::info!(why, "stopped before this host was a member");
             return Ok(());
         }
-    }
+    };
     let fingerprint = view.borrow().epochs.current(Clock::system().now()).committee.fingerprint();
     let room = open(Means { data_dir, view, key, channels: Channels::new() }).await?;
 
-    let (serving, seen) = watch::channel(true);
-    let (stop_http, stopped) = watch::channel(false);
-    let pages = Pages { registry: telemetry.registry.clone(), serving: seen, status: room.status };
-    let pages = tokio::spawn(http::serve(http, pages, stopped));
+    let _ = status.set(room.status);
+    serving.send_replace(true);
     tracing::info!(
         role,
         %address,
@@ -162,11 +169,7 @@ async fn host(
     let server = (room.services)(Server::new(common.server)?);
     let outcome = server
         .serve(grpc, async move {
-            let why = tokio::select! {
-                why = stop => why,
-                () = unlocked(lock) => "the devnet has gone",
-            };
-            tracing::info!(why, "stopping");
+            tracing::info!(why = stop.await, "stopping");
             serving.send_replace(false);
         })
         .await;

@@ -2,11 +2,11 @@
 //!
 //! Logs are asked for in ranges that fit what chains allow: at most 10,000 blocks at once, fewer where an endpoint refuses or
 //! gives 10,000 logs. Every range ends in a block whose hash is kept and asked for again before the next range, whoever
-//! answers it: where it is another, what was read is thrown away and read again from the contract's deployment.
+//! answers it.
 
 mod state;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use alloy::primitives::{Address, B256, Bytes, Keccak256, keccak256};
@@ -48,17 +48,25 @@ struct Scheduled {
     committee: Option<Arc<Committee>>,
 }
 
+/// Blocks whose events no second endpoint has confirmed.
+#[derive(Clone, PartialEq, Debug)]
+struct Stretch {
+    first: u64,
+    last: u64,
+    /// Over all events in it.
+    digest: B256,
+}
+
 /// Everything up to one block.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct History {
     place: Place,
     /// First block that was not read; nothing before the first range.
     next: Option<u64>,
-    /// First block that no other endpoint has confirmed, and how many ranges begin there.
-    since: Option<u64>,
+    /// Ranges that were read and not yet asked others about.
     ranges: usize,
-    /// Over all events from there on.
-    digest: B256,
+    /// Ascending. Each fits one answer; they are few unless only one of several endpoints has answered for long.
+    unconfirmed: VecDeque<Stretch>,
     /// Last block that was read.
     mark: Option<Block>,
     /// Blocks in the next range.
@@ -76,9 +84,8 @@ impl History {
         Self {
             place,
             next: None,
-            since: None,
             ranges: 0,
-            digest: B256::ZERO,
+            unconfirmed: VecDeque::new(),
             mark: None,
             span: CAP,
             grace: 0,
@@ -92,6 +99,11 @@ impl History {
         *self = Self::new(self.place);
     }
 
+    /// The contract that is read.
+    pub(super) fn contract(&self) -> Address {
+        self.place.domain.verifying_contract
+    }
+
     /// The block up to which was read.
     pub(super) fn reached(&self) -> u64 {
         self.mark.map_or(0, |mark| mark.number())
@@ -100,18 +112,8 @@ impl History {
     /// Reads on towards the block `limit`, which must be settled. Says whether it got there: there may be more ranges than
     /// are read at once.
     ///
-    /// What was read before a fault stays and is gone on from, with whatever endpoint. What contradicts itself is thrown
-    /// away.
+    /// What was read before a fault stays and is gone on from, with whatever endpoint.
     pub(super) async fn advance(&mut self, provider: &RootProvider, limit: u64) -> Result<bool, Fault> {
-        let outcome = self.read(provider, limit).await;
-        if let Err(Fault::Contradicts(what)) = &outcome {
-            tracing::error!(what, "what was read of the chain is thrown away and read again");
-            self.forget();
-        }
-        outcome
-    }
-
-    async fn read(&mut self, provider: &RootProvider, limit: u64) -> Result<bool, Fault> {
         let settled = self.place.settled.block(provider).await?;
         let head = if settled.number() == limit { Some(settled) } else { Block::at(provider, limit).await? };
         let head = head.filter(|_| settled.number() >= limit);
@@ -122,9 +124,6 @@ impl History {
             Some(next) => next,
             None => self.first_block(provider, &head).await?,
         };
-        if self.next.is_none() {
-            self.since = Some(next);
-        }
         while self.ranges < RANGES && next <= head.number() {
             let (end, logs) = self.range(provider, next, &head).await?;
             let after = end.number().checked_add(1);
@@ -136,8 +135,8 @@ impl History {
                 (self.epochs, self.anchors) = before;
                 return Err(fault);
             }
+            self.note(next, end.number(), &logs);
             next = after;
-            self.digest = logs.iter().fold(self.digest, fold);
             (self.next, self.mark) = (Some(next), Some(end));
             self.ranges += 1;
         }
@@ -147,12 +146,41 @@ impl History {
         Ok(next > head.number())
     }
 
-    /// Goes on. With `agreed` nobody is asked about these events again.
-    pub(super) fn confirmed(&mut self, agreed: bool) {
+    /// Keeps what others are to confirm.
+    fn note(&mut self, first: u64, last: u64, logs: &[Log]) {
+        match self.unconfirmed.back_mut().filter(|before| last - before.first < self.span) {
+            Some(before) => {
+                before.last = last;
+                before.digest = logs.iter().fold(before.digest, fold);
+            }
+            None => {
+                let digest = logs.iter().fold(B256::ZERO, fold);
+                self.unconfirmed.push_back(Stretch { first, last, digest });
+            }
+        }
+    }
+
+    /// How many of the oldest stretches others are asked about next, and from which one on also the latest: all that is
+    /// new, and a part of what there is from a time in which nobody else answered.
+    fn asked(&self) -> (usize, usize) {
+        let oldest = self.unconfirmed.len().min(RANGES);
+        (oldest, self.unconfirmed.len().saturating_sub(RANGES).max(oldest))
+    }
+
+    /// Goes on. With `agreed` nobody is asked about these events again. Says whether all events are agreed on.
+    pub(super) fn confirmed(&mut self, agreed: bool) -> bool {
         self.ranges = 0;
         if agreed {
-            (self.since, self.digest) = (self.next, B256::ZERO);
+            let (oldest, latest) = self.asked();
+            self.unconfirmed.truncate(latest);
+            self.unconfirmed.drain(..oldest);
         }
+        self.unconfirmed.is_empty()
+    }
+
+    /// Begins with long ranges again.
+    pub(super) fn widen(&mut self) {
+        self.span = CAP;
     }
 
     /// Checks that what was read is still part of the chain, and that the endpoint has got there.
@@ -177,7 +205,7 @@ impl History {
 
     /// The first block to read, and what the contract says once and for all.
     async fn first_block(&mut self, provider: &RootProvider, head: &Block) -> Result<u64, Fault> {
-        let address = self.place.domain.verifying_contract;
+        let address = self.contract();
         if !has_code(provider, address, head.number()).await? {
             return Err(Fault::Behind(format!("no contract at {address} as of block {}", head.number())));
         }
@@ -204,7 +232,7 @@ impl History {
                 let end = Block::at(provider, last).await?;
                 end.ok_or_else(|| Fault::Behind(format!("it lacks block {last}")))?
             };
-            let contract = self.place.domain.verifying_contract;
+            let contract = self.contract();
             if let Some(logs) = logs(provider, contract, start, last, &mut self.span).await? {
                 return Ok((end, logs));
             }
@@ -214,7 +242,7 @@ impl History {
     /// Takes one event.
     fn apply(&mut self, log: &Log, blocks: std::ops::RangeInclusive<u64>) -> Result<(), Fault> {
         let number = log.block_number.filter(|number| blocks.contains(number) && !log.removed);
-        let Some(number) = number.filter(|_| log.address() == self.place.domain.verifying_contract) else {
+        let Some(number) = number.filter(|_| log.address() == self.contract()) else {
             return Err(Fault::wrong("a log that was not asked for"));
         };
         let event = MeridianEvents::decode_raw_log(log.topics(), &log.data().data).map_err(Fault::wrong)?;
@@ -296,9 +324,15 @@ impl History {
     /// With `certain` without an epoch that may still be cancelled: the contract refuses that once no more than the grace
     /// is left until it begins, as of the settled block. So whoever enters an epoch by its own clock and a view that is
     /// long out of date enters none that is not. When the one before it closes is told all the same.
-    pub(super) fn view(&self, certain: bool) -> Option<View> {
+    ///
+    /// On a chain that makes no blocks for long, an epoch that `stands` has begun and is there in the latest block: see
+    /// [`Self::doubtful`].
+    pub(super) fn view(&self, certain: bool, stands: bool) -> Option<View> {
         let head = self.mark.map(|mark| Head { number: mark.number(), timestamp: mark.timestamp() })?;
-        let final_by = head.timestamp.saturating_add(self.grace);
+        let mut final_by = head.timestamp.saturating_add(self.grace);
+        if let Some(latest) = self.epochs.last().filter(|_| stands) {
+            final_by = final_by.max(latest.activation);
+        }
         let mut terms = Vec::new();
         for (place, epoch) in self.epochs.iter().enumerate() {
             let Some(committee) = epoch.committee.clone() else { continue };
@@ -307,7 +341,21 @@ impl History {
             }
         }
         let epochs = Epochs::new(terms).ok()?;
-        Some(View { epochs, anchors: self.anchors.clone(), head: Some(head), grace: self.grace })
+        Some(View { epochs, anchors: self.anchors.clone(), head: Some(head), grace: self.grace, final_by })
+    }
+
+    /// The latest epoch if it has begun by our clock and the settled block is more than a grace older: number, activation
+    /// and what its members hash to.
+    ///
+    /// Where nothing has settled for so long because nobody sends anything, or the chain does not finalize, it would never
+    /// begin. It does when the latest block has it: no block that comes can cancel it, unless the chain gives it a
+    /// time more than a grace ago.
+    pub(super) fn doubtful(&self, now: u64) -> Option<(u64, u64, B256)> {
+        let head = self.mark?.timestamp();
+        let latest = self.epochs.last()?;
+        let is_doubtful = latest.activation > head.saturating_add(self.grace) && latest.activation <= now;
+        let number = u64::try_from(self.epochs.len()).ok()?;
+        is_doubtful.then_some((number, latest.activation, latest.members_hash))
     }
 
     /// When the epoch in a place closes.

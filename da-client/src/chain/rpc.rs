@@ -14,11 +14,12 @@
 //! - The settled block never goes back, and its hash is asked for again before the next one is read.
 //! - Where several endpoints are configured, nothing is read above the block that at least two of those that answer have
 //!   settled, and the others are asked for the same events and the same state before anything is believed: what more
-//!   contradict than confirm is thrown away. One liar among three or more changes nothing; of two that contradict each
-//!   other neither is believed, and what was known before stays. Those that do not answer have no say; what was believed
-//!   because only a liar answered is found out when the others are back.
-//! - Who sends transactions goes by the nonce, the prices, the gas and the anchors that at least two endpoints have reached,
-//!   by receipts that two give, and by what more of them say of a call than do not.
+//!   contradict than confirm is thrown away, down to what more than one had confirmed. One liar among three or more changes
+//!   nothing; of two that contradict each other neither is believed, and what was known before stays. Those that do not
+//!   answer have no say; what was believed because only a liar answered is found out when the others are back.
+//! - Who sends transactions goes by the nonce, the prices and the anchors that at least two endpoints have reached, by
+//!   receipts that two give, by what more of them say of a call than do not, and by gas of which too little would be paid
+//!   for in vain: of two the greater counts.
 //!
 //! Who has one endpoint trusts its operator; who wants more names several of different operators, or runs a node.
 
@@ -26,7 +27,7 @@ mod transport;
 
 use std::cmp::Reverse;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,8 +43,11 @@ pub use transport::{MAX_ANSWER, RpcUrl, RpcUrlError};
 /// How long an endpoint of another chain is left alone before it is asked for its chain id again.
 const FOREIGN_FOR: Duration = Duration::from_secs(60);
 
-/// How long those that kept silent the last time have to answer, where another has.
+/// How long those that kept silent a moment ago have to answer, where another has.
 const MUTE_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long that moment lasts: whoever is only slow is heard in between.
+const MUTE_FOR: Duration = Duration::from_secs(30);
 
 /// Most characters of what an endpoint says that are repeated in a log or error.
 const MAX_SAID: usize = 200;
@@ -198,15 +202,15 @@ struct Endpoint {
     name: String,
     provider: RootProvider,
     chain: Mutex<ChainOf>,
-    /// Whether it kept silent the last time.
-    mute: AtomicBool,
+    /// When it kept silent, if it did the last time.
+    mute: Mutex<Option<Instant>>,
 }
 
 /// What one endpoint says.
 pub(super) struct Said<'a, T> {
     /// Its host and port.
     pub(super) endpoint: &'a str,
-    /// Whether it kept silent the time before.
+    /// Whether it kept silent a moment before.
     was_mute: bool,
     pub(super) answer: Result<T, Fault>,
 }
@@ -226,7 +230,7 @@ impl Endpoint {
             name: url.to_string(),
             provider: RootProvider::new(RpcClient::new(http, false)),
             chain: Mutex::new(ChainOf::NotAsked),
-            mute: AtomicBool::new(false),
+            mute: Mutex::new(None),
         })
     }
 
@@ -239,7 +243,8 @@ impl Endpoint {
             Ok(()) => call(self.provider.clone()).await,
             Err(fault) => Err(fault),
         };
-        self.mute.store(matches!(answer, Err(Fault::Silent(_))), Ordering::Relaxed);
+        let silent = matches!(answer, Err(Fault::Silent(_)));
+        *self.mute.lock().unwrap_or_else(PoisonError::into_inner) = silent.then(Instant::now);
         if let Err(Fault::Silent(_) | Fault::Wrong(_) | Fault::Contradicts(_)) = &answer {
             // Whoever comes back need not be who went away.
             self.set_chain(ChainOf::NotAsked);
@@ -248,7 +253,8 @@ impl Endpoint {
     }
 
     fn is_mute(&self) -> bool {
-        self.mute.load(Ordering::Relaxed)
+        let mute = *self.mute.lock().unwrap_or_else(PoisonError::into_inner);
+        mute.is_some_and(|since| since.elapsed() < MUTE_FOR)
     }
 
     async fn check_chain(&self, expected: u64) -> Result<(), Fault> {
@@ -369,7 +375,8 @@ impl Pool {
         F: Fn(RootProvider) -> Fut,
         Fut: Future<Output = Result<T, Fault>>,
     {
-        let mut answers = self.answers(|one, other| rank(one) == rank(other), call).await?;
+        let is_decided = |said: &[T]| repeats(said, |one, other| rank(one) == rank(other));
+        let mut answers = self.answers(is_decided, call).await?;
         answers.sort_by_key(|answer| Reverse(rank(answer)));
         let place = answers.len().min(2).saturating_sub(1);
         Ok(answers.swap_remove(place))
@@ -386,18 +393,18 @@ impl Pool {
         F: Fn(RootProvider) -> Fut,
         Fut: Future<Output = Result<T, Fault>>,
     {
-        let mut answers = self.answers(|one, other| one == other, call).await?;
+        let mut answers = self.answers(|said| repeats(said, T::eq), call).await?;
         // It ends with the first that is as one before.
         let last = answers.pop();
         Ok(last.filter(|last| answers.is_empty() || answers.contains(last)))
     }
 
-    /// Asks all endpoints the same until two of them say `same`: their answers, at least one.
+    /// Asks all endpoints the same until what they have said `is_decided`: their answers, at least one.
     ///
-    /// Those that kept silent the last time are not waited for as long as the others.
+    /// Those that kept silent a moment ago are not waited for as long as the others.
     pub(super) async fn answers<T, F, Fut>(
         &self,
-        same: impl Fn(&T, &T) -> bool,
+        is_decided: impl Fn(&[T]) -> bool,
         call: F,
     ) -> Result<Vec<T>, ChainError>
     where
@@ -418,12 +425,11 @@ impl Pool {
                     asked.next().await
                 };
                 let Some(Said { endpoint, was_mute, answer }) = next else { break };
-                awaited -= usize::from(!was_mute);
+                awaited = awaited.saturating_sub(usize::from(!was_mute));
                 match answer {
                     Ok(answer) => {
-                        let is_decided = answers.iter().any(|other| same(other, &answer));
                         answers.push(answer);
-                        if is_decided {
+                        if is_decided(&answers) {
                             break;
                         }
                     }
@@ -485,10 +491,13 @@ impl Pool {
         Fut: Future<Output = Result<T, Fault>> + 'a,
     {
         let Inner { endpoints, chain_id, .. } = &*self.0;
-        let asked = endpoints.iter().map(|endpoint| async {
-            let was_mute = endpoint.is_mute();
-            Said { endpoint: &endpoint.name, was_mute, answer: endpoint.ask(*chain_id, call).await }
-        });
+        let asked =
+            endpoints.iter().map(|endpoint| {
+                let was_mute = endpoint.is_mute();
+                async move {
+                    Said { endpoint: &endpoint.name, was_mute, answer: endpoint.ask(*chain_id, call).await }
+                }
+            });
         asked.collect()
     }
 
@@ -502,6 +511,11 @@ impl Pool {
     pub(super) fn len(&self) -> usize {
         self.0.endpoints.len()
     }
+}
+
+/// Whether the last that was said was said before.
+pub(super) fn repeats<T>(said: &[T], same: impl Fn(&T, &T) -> bool) -> bool {
+    said.split_last().is_some_and(|(last, before)| before.iter().any(|one| same(one, last)))
 }
 
 #[cfg(test)]

@@ -1,20 +1,23 @@
 //! Where committees come from: a file or the chain.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::stream::StreamExt;
-use meridian_proofs::Address;
 use meridian_proofs::checkpoint::Domain;
 use meridian_proofs::committee::Committee;
+use meridian_proofs::{Address, B256};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::contract::epoch_of;
 use super::history::{History, Place};
 use super::rpc::{Attempt, ChainError, Fault, Pool, Said};
 use super::settled::Settled;
 use super::view::View;
+use crate::submit::unix_now;
 
 /// Polls after which a chain that stays below what was settled is believed: what was read before was a lie, or the chain
 /// has been reset.
@@ -96,8 +99,8 @@ impl Health {
     }
 }
 
-/// The contract: a task reads it again and again, and publishes what is settled and cannot be cancelled. While no endpoint answers, the last view
-/// stays. The task ends with the source.
+/// The contract: a task reads it again and again, and publishes what is settled and cannot be cancelled. While no endpoint
+/// answers, the last view stays. The task ends with the source.
 pub struct ChainSource {
     view: watch::Sender<Arc<View>>,
     health: Arc<Mutex<Health>>,
@@ -198,28 +201,75 @@ struct Poller {
     pool: Pool,
     settled: Settled,
     history: tokio::sync::Mutex<History>,
+    /// The last history of which all was agreed on.
+    agreed: History,
     /// The highest block up to which was read.
     highest: u64,
     /// Successive polls in which the chain had not got there.
     behind: u32,
+    /// The last epoch that began on a chain that made no blocks: number, activation and hash of the members.
+    stands: Option<(u64, u64, B256)>,
+    clock: fn() -> u64,
+    /// How long an endpoint may take for a poll before the next one goes on.
+    lap: Duration,
 }
 
 impl Poller {
     fn new(pool: Pool, reading: Reading) -> Self {
         let Reading { contract, settled, from_block } = reading;
         let domain = Domain { chain_id: pool.chain_id(), verifying_contract: contract };
-        let history = History::new(Place { domain, settled, from_block });
-        Self { pool, settled, history: tokio::sync::Mutex::new(history), highest: 0, behind: 0 }
+        let agreed = History::new(Place { domain, settled, from_block });
+        let history = tokio::sync::Mutex::new(agreed.clone());
+        Self {
+            pool,
+            settled,
+            history,
+            agreed,
+            highest: 0,
+            behind: 0,
+            stands: None,
+            clock: unix_now,
+            lap: SLOW,
+        }
     }
 
     /// Reads the chain; with `certain` without what may still be taken back.
     async fn poll(&mut self, certain: bool) -> Result<View, SourceError> {
-        loop {
-            let limit = self.limit().await?;
-            if self.advance(limit).await? {
-                return self.history.get_mut().view(certain).ok_or(SourceError::NoCommittee);
+        let limit = self.limit().await?;
+        let mut begun = Instant::now();
+        while !self.advance(limit).await? {
+            if begun.elapsed() > self.lap {
+                // Another endpoint may be faster, or give more at once.
+                self.pool.pass_over();
+                let history = self.history.get_mut();
+                history.widen();
+                tracing::warn!(block = history.reached(), limit, "reading the chain takes long");
+                begun = Instant::now();
             }
         }
+        let stands = self.stands().await;
+        self.history.get_mut().view(certain, stands).ok_or(SourceError::NoCommittee)
+    }
+
+    /// Whether an epoch that the settled block does not make certain has begun.
+    async fn stands(&mut self) -> bool {
+        let history = self.history.get_mut();
+        let Some(doubtful) = history.doubtful((self.clock)()) else { return false };
+        if self.stands == Some(doubtful) {
+            return true;
+        }
+        let (epoch, activation, members_hash) = doubtful;
+        let contract = history.contract();
+        let ask = |provider| async move {
+            let record = epoch_of(&provider, contract, epoch, None).await?;
+            Ok(record.is_some_and(|it| (it.activation, it.members_hash) == (activation, members_hash)))
+        };
+        let stands = matches!(self.pool.agreed(ask).await, Ok(Some(true)));
+        if stands {
+            tracing::warn!(epoch, "the chain settles nothing; the epoch begins as its latest block has it");
+            self.stands = Some(doubtful);
+        }
+        stands
     }
 
     /// The block up to which to read.
@@ -237,7 +287,7 @@ impl Poller {
                 highest,
                 "the chain does not get to where it is said to have been"
             );
-            self.history.get_mut().forget();
+            self.forget();
             (self.highest, self.behind) = (0, 0);
         }
         Ok(limit.max(self.highest))
@@ -254,7 +304,15 @@ impl Poller {
                 outcome => outcome,
             }
         };
-        let is_done = self.pool.ask(ask).await?;
+        let is_done = match self.pool.ask(ask).await {
+            Ok(is_done) => is_done,
+            Err(error) => {
+                if let ChainError::Unavailable(attempts) = &error {
+                    self.contradicted(attempts);
+                }
+                return Err(error.into());
+            }
+        };
         if begun.elapsed() > SLOW {
             self.pool.pass_over();
         }
@@ -270,7 +328,9 @@ impl Poller {
         {
             match answer {
                 Ok(()) => confirm += 1,
-                Err(fault @ Fault::Contradicts(_)) => contradict.push(format!("{endpoint}: {fault}")),
+                Err(fault @ Fault::Contradicts(_)) => {
+                    contradict.push(Attempt { endpoint: endpoint.to_owned(), fault });
+                }
                 Err(fault) => silent.push(Attempt { endpoint: endpoint.to_owned(), fault }),
             }
             if 2 * confirm > self.pool.len() {
@@ -278,9 +338,10 @@ impl Poller {
             }
         }
         drop(words);
-        let what = contradict.join("; ");
+        let texts: Vec<_> = contradict.iter().map(|it| format!("{}: {}", it.endpoint, it.fault)).collect();
+        let what = texts.join("; ");
         if contradict.len() >= confirm.max(1) {
-            history.forget();
+            self.contradicted(&contradict);
             self.pool.pass_over();
             return Err(SourceError::Disputed(what));
         }
@@ -291,8 +352,34 @@ impl Poller {
             tracing::error!(what, "a json-rpc endpoint contradicts the others");
         }
         // What only one tells is looked at again as soon as there is another to ask.
-        history.confirmed(confirm > 1 || !others);
+        if history.confirmed(confirm > 1 || !others) {
+            self.agreed = history.clone();
+        }
         Ok(is_done)
+    }
+
+    /// Goes back to what was agreed on, since endpoints contradict what was read after it; to nothing when it is that
+    /// which two of them contradict, or the only one.
+    fn contradicted(&mut self, attempts: &[Attempt]) {
+        let contradict = attempts.iter().filter(|it| matches!(it.fault, Fault::Contradicts(_)));
+        let enough = self.pool.len().min(2);
+        let names: BTreeSet<_> = contradict.map(|it| &it.endpoint).collect();
+        let history = self.history.get_mut();
+        if names.is_empty() {
+            return;
+        }
+        tracing::error!(?names, block = history.reached(), "json-rpc endpoints contradict what was read");
+        if history.reached() != self.agreed.reached() {
+            *history = self.agreed.clone();
+        } else if names.len() >= enough {
+            self.forget();
+        }
+    }
+
+    /// Throws away what was read.
+    fn forget(&mut self) {
+        self.agreed.forget();
+        *self.history.get_mut() = self.agreed.clone();
     }
 }
 

@@ -279,6 +279,11 @@ pub(super) enum Manner {
     Result(Value),
     /// With this error, whatever it is asked, but its chain id.
     Error(i64, &'static str),
+    /// With these errors, if any, to calls after the latest block and in the one that is being made.
+    At {
+        latest: Option<(i64, &'static str)>,
+        pending: Option<(i64, &'static str)>,
+    },
 }
 
 /// An endpoint: a view of a chain, and a manner.
@@ -339,6 +344,8 @@ async fn serve(State(shared): State<Arc<Mutex<Shared>>>, Json(request): Json<Val
         Manner::Text(status, text) => return (status, text).into_response(),
         Manner::Result(result) if method != "eth_chainId" => Ok(result),
         Manner::Error(code, message) if method != "eth_chainId" => Err((code, message)),
+        Manner::At { latest, .. } if request["params"][1] == "latest" => latest.map_or(answer, Err),
+        Manner::At { pending, .. } if request["params"][1] == "pending" => pending.map_or(answer, Err),
         _ => answer,
     };
     let id = &request["id"];

@@ -44,13 +44,21 @@ pub struct View {
     pub head: Option<Head>,
     /// Seconds for which an epoch stays open after the next has begun.
     pub grace: u64,
+    /// Epochs that begin no later cannot be cancelled any more; unix seconds.
+    pub final_by: u64,
 }
 
 impl View {
     /// What a committee file says: one epoch that never closes, and no anchors.
     #[must_use]
     pub fn fixed(committee: Arc<Committee>) -> Self {
-        Self { epochs: Epochs::fixed(committee), anchors: BTreeMap::new(), head: None, grace: 0 }
+        Self {
+            epochs: Epochs::fixed(committee),
+            anchors: BTreeMap::new(),
+            head: None,
+            grace: 0,
+            final_by: u64::MAX,
+        }
     }
 
     /// Whether a later epoch has begun at a time, unix seconds, be it one that anybody can work with or not. One that may
@@ -58,9 +66,8 @@ impl View {
     #[must_use]
     pub fn is_succeeded(&self, epoch: u64, now: u64) -> bool {
         let closes = self.epochs.term(epoch).and_then(|term| term.closes);
-        let final_by = self.head.map_or(u64::MAX, |head| head.timestamp.saturating_add(self.grace));
         self.epochs.current(now).committee.epoch() > epoch
-            || closes.is_some_and(|closes| closes.saturating_sub(self.grace) <= now.min(final_by))
+            || closes.is_some_and(|closes| closes.saturating_sub(self.grace) <= now.min(self.final_by))
     }
 
     /// The latest anchor of a log.

@@ -10,7 +10,7 @@ use meridian_proto::contract::Meridian;
 use super::super::contract::{self, EpochRecord, anchor_of, epoch_of};
 use super::super::rpc::Fault;
 use super::super::settled::Block;
-use super::{CAP, History, fold, logs};
+use super::{CAP, History, Stretch, fold, logs};
 
 /// Calls to one endpoint at once.
 const AT_ONCE: usize = 8;
@@ -19,8 +19,8 @@ const AT_ONCE: usize = 8;
 const EPOCHS: usize = 3;
 
 impl History {
-    /// Asks an endpoint whether it has the block up to which was read, with `events` whether it knows the same events
-    /// since the last time, and whether the contract's state at that block is what they told: the records of the latest
+    /// Asks an endpoint whether it has the block up to which was read, with `events` whether it knows the same ones in
+    /// what is not confirmed, and whether the contract's state at that block is what they told: the records of the latest
     /// epochs, and the latest anchors of all gateways. Short of the `end`, whoever has no state of old blocks need not
     /// say that.
     ///
@@ -40,7 +40,7 @@ impl History {
             return Err(differs(format!("block {number} is {there:?}, not {mark:?}")));
         }
         if events {
-            self.confirm_events(provider, number).await?;
+            self.confirm_events(provider).await?;
         }
         match self.confirm_state(provider, number).await {
             Err(Fault::Refused { .. }) if !end => Ok(()),
@@ -48,10 +48,18 @@ impl History {
         }
     }
 
-    async fn confirm_events(&self, provider: &RootProvider, last: u64) -> Result<(), Fault> {
-        let (contract, mut span, mut digest) = (self.place.domain.verifying_contract, CAP, B256::ZERO);
-        let mut next = self.since.unwrap_or(last.saturating_add(1));
-        let first = next;
+    async fn confirm_events(&self, provider: &RootProvider) -> Result<(), Fault> {
+        let (oldest, latest) = self.asked();
+        for stretch in self.unconfirmed.range(..oldest).chain(self.unconfirmed.range(latest..)) {
+            self.confirm_stretch(provider, stretch).await?;
+        }
+        Ok(())
+    }
+
+    async fn confirm_stretch(&self, provider: &RootProvider, stretch: &Stretch) -> Result<(), Fault> {
+        let (contract, mut span, mut digest) = (self.contract(), CAP, B256::ZERO);
+        let Stretch { first, last, .. } = *stretch;
+        let mut next = first;
         while next <= last {
             let end = next.saturating_add(span - 1).min(last);
             let most = span;
@@ -62,7 +70,7 @@ impl History {
                 span = most;
             }
         }
-        if digest == self.digest {
+        if digest == stretch.digest {
             Ok(())
         } else {
             Err(differs(format!("the events of blocks {first} to {last} are others")))
@@ -70,7 +78,7 @@ impl History {
     }
 
     async fn confirm_state(&self, provider: &RootProvider, number: u64) -> Result<(), Fault> {
-        let (at, address) = (Some(number), self.place.domain.verifying_contract);
+        let (at, address) = (Some(number), self.contract());
         let grace = contract::call(provider, address, Meridian::graceCall {}, at).await?;
         if grace != self.grace {
             return Err(differs(format!("the grace is {grace}, not {}", self.grace)));

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{CallError, Chain, Prices, Receipt, Refusal, Request, Revert};
 use crate::chain::contract;
-use crate::chain::rpc::{ChainError, Fault, Pool, Said};
+use crate::chain::rpc::{ChainError, Fault, Pool, Said, repeats};
 use crate::chain::view::Anchor;
 
 /// The block whose state counts.
@@ -68,19 +68,49 @@ async fn price(provider: &RootProvider, method: &'static str) -> Option<u128> {
     price.ok().map(|price| price.to())
 }
 
+/// What endpoints say of a call.
+struct Votes<T> {
+    passed: Vec<T>,
+    reverted: Vec<Bytes>,
+}
+
+impl<T> Votes<T> {
+    /// Whether more let it pass than revert; of two, the one that reverts counts.
+    fn pass(&self) -> bool {
+        self.passed.len() > self.reverted.len()
+    }
+}
+
 impl Pool {
-    /// What endpoints answer to a call that more of them let pass than revert; of two, the one that reverts counts. One
-    /// alone can neither stop everything nor have transactions paid for that do nothing.
-    async fn votes<T>(
+    /// What those say to a call that let it pass, if enough do. One alone can neither stop everything nor have
+    /// transactions paid for that do nothing.
+    ///
+    /// Where it reverts after the latest block, over the state and the clock of the block that is being made: on a quiet
+    /// chain the latest block may be old. As many must let it pass there as revert it here, since not every node knows
+    /// such a block.
+    async fn passed<T: RpcRecv>(
+        &self,
+        method: &'static str,
+        transaction: &Value,
+    ) -> Result<Vec<T>, ChainError> {
+        let mut latest = self.votes(method, transaction, LATEST).await?;
+        if latest.pass() {
+            return Ok(latest.passed);
+        }
+        match self.votes(method, transaction, PENDING).await {
+            Ok(pending) if pending.pass() && pending.passed.len() >= latest.reverted.len() => {
+                Ok(pending.passed)
+            }
+            _ => Err(ChainError::Reverted(latest.reverted.pop().unwrap_or_default())),
+        }
+    }
+
+    async fn votes<T: RpcRecv>(
         &self,
         method: &'static str,
         transaction: &Value,
         tag: &'static str,
-        same: impl Fn(&T, &T) -> bool,
-    ) -> Result<Vec<T>, ChainError>
-    where
-        T: RpcRecv,
-    {
+    ) -> Result<Votes<T>, ChainError> {
         let ask = move |provider: RootProvider| async move {
             let answer = provider.raw_request::<_, T>(method.into(), (transaction, tag)).await;
             match answer.map_err(Fault::from) {
@@ -89,34 +119,21 @@ impl Pool {
                 Err(fault) => Err(fault),
             }
         };
-        let same = |one: &Result<T, Bytes>, other: &Result<T, Bytes>| match (one, other) {
-            (Ok(one), Ok(other)) => same(one, other),
-            (one, other) => one.is_err() && other.is_err(),
-        };
-        let votes = self.answers(same, ask).await?;
-        let all = votes.len();
-        let (mut passed, mut reverted) = (Vec::new(), Vec::new());
-        for vote in votes {
+        let mut votes = Votes { passed: Vec::new(), reverted: Vec::new() };
+        // Whoever is fast has no more of a say.
+        for vote in self.answers(|_| false, ask).await? {
             match vote {
-                Ok(answer) => passed.push(answer),
-                Err(data) => reverted.push(data),
+                Ok(answer) => votes.passed.push(answer),
+                Err(data) => votes.reverted.push(data),
             }
         }
-        match reverted.pop() {
-            Some(data) if 2 * passed.len() <= all => Err(ChainError::Reverted(data)),
-            _ => Ok(passed),
-        }
+        Ok(votes)
     }
+}
 
-    async fn outvoted(&self, transaction: &Value, tag: &'static str) -> Result<Bytes, ChainError> {
-        let mut passed = self.votes::<Bytes>("eth_call", transaction, tag, |_, _| true).await?;
-        Ok(passed.pop().unwrap_or_default())
-    }
-
-    async fn gas(&self, transaction: &Value, tag: &'static str) -> Result<u64, ChainError> {
-        let passed = self.votes::<U64>("eth_estimateGas", transaction, tag, U64::eq).await?;
-        Ok(second(passed).unwrap_or_default().to())
-    }
+/// How much gas counts. Too little would be paid for in vain, and what is too much is not used: of two the greater.
+fn most(said: Vec<U64>) -> Option<U64> {
+    if said.len() > 2 { second(said) } else { said.into_iter().max() }
 }
 
 /// The second greatest of what is said, or the only one. Whoever says that there is none of it says the least.
@@ -152,7 +169,7 @@ impl Chain for Pool {
             }
             Ok(Prices { base_fee, tip, gas_price })
         };
-        let said = self.answers(Prices::eq, ask).await?;
+        let said = self.answers(|said| repeats(said, Prices::eq), ask).await?;
         Ok(Prices {
             base_fee: second(said.iter().map(|prices| prices.base_fee)).flatten(),
             tip: second(said.iter().map(|prices| prices.tip)).flatten(),
@@ -160,28 +177,15 @@ impl Chain for Pool {
         })
     }
 
-    /// Where it reverts after the latest block, over the state and the clock of the block that is being made: on a quiet
-    /// chain the latest block may be old.
     async fn estimate(&self, from: Address, request: &Request) -> Result<u64, CallError> {
-        let transaction = transaction(from, request);
-        match self.gas(&transaction, LATEST).await {
-            Err(reverted @ ChainError::Reverted(_)) => {
-                self.gas(&transaction, PENDING).await.map_err(|_| reverted.into())
-            }
-            gas => Ok(gas?),
-        }
+        let passed = self.passed("eth_estimateGas", &transaction(from, request)).await?;
+        Ok(most(passed).unwrap_or_default().to())
     }
 
-    /// As [`Chain::estimate`] where no block is named.
     async fn call(&self, from: Address, request: &Request, block: Option<u64>) -> Result<Bytes, CallError> {
         let transaction = &transaction(from, request);
         let Some(block) = block else {
-            return match self.outvoted(transaction, LATEST).await {
-                Err(reverted @ ChainError::Reverted(_)) => {
-                    self.outvoted(transaction, PENDING).await.map_err(|_| reverted.into())
-                }
-                answer => Ok(answer?),
-            };
+            return Ok(self.passed("eth_call", transaction).await?.pop().unwrap_or_default());
         };
         let ask = |provider: RootProvider| async move {
             Ok(provider.raw_request("eth_call".into(), (transaction, U64::from(block))).await?)
@@ -299,6 +303,52 @@ mod tests {
         assert_eq!(second([None, Some(900), None]), Some(None));
         assert_eq!(second([None, Some(900), Some(3)]), Some(Some(3)));
         assert_eq!(second::<u8>([]), None);
+    }
+
+    #[test]
+    fn whoever_says_too_little_gas_has_nothing_paid_in_vain() {
+        let most =
+            |said: &[u64]| most(said.iter().copied().map(U64::from).collect()).map(|gas| gas.to::<u64>());
+        assert_eq!(most(&[300, 150]), Some(300));
+        assert_eq!(most(&[150, 300, 301]), Some(300));
+        assert_eq!(most(&[300, 301, 5_000_000]), Some(301));
+        assert_eq!(most(&[150, 150, 300, 300, 300]), Some(300));
+        assert_eq!((most(&[300]), most(&[])), (Some(300), None));
+    }
+
+    #[tokio::test]
+    async fn two_fast_endpoints_of_five_stop_nothing() {
+        let mut opened = Vec::new();
+        for _ in 0..5 {
+            opened.push(Endpoint::open(chain(7)).await);
+        }
+        let endpoints: Vec<_> = opened.iter().collect();
+        let request = Request { to: Some(CONTRACT), data: Meridian::graceCall {}.abi_encode().into() };
+        for liar in &opened[..2] {
+            liar.behave(Manner::Error(3, "execution reverted"));
+        }
+        let answer = Chain::call(&pool(&endpoints), Address::ZERO, &request, None).await;
+        assert!(answer.is_ok(), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn the_block_that_is_being_made_is_not_believed_to_one_alone() {
+        let opened =
+            [Endpoint::open(chain(7)).await, Endpoint::open(chain(7)).await, Endpoint::open(chain(7)).await];
+        let [one, other, liar] = &opened;
+        let request = Request { to: Some(CONTRACT), data: Meridian::graceCall {}.abi_encode().into() };
+        let call =
+            async || Chain::call(&pool(&[one, other, liar]), Address::ZERO, &request, None).await.map(drop);
+        let at = |latest, pending| Manner::At { latest, pending };
+        let reverts = Some((3, "execution reverted"));
+        for honest in [one, other] {
+            honest.behave(at(reverts, Some((-32602, "no such tag"))));
+        }
+        assert!(matches!(call().await, Err(CallError::Reverted(_))));
+        for honest in [one, other] {
+            honest.behave(at(reverts, None));
+        }
+        assert_eq!(call().await, Ok(()));
     }
 
     #[tokio::test]

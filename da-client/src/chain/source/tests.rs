@@ -575,20 +575,146 @@ async fn of_a_range_that_is_wrong_nothing_stays() {
 #[tokio::test]
 async fn hosts_know_an_epoch_when_it_cannot_be_cancelled() {
     let mut early = chain();
-    early.schedule(&committee(2), 1008 + GRACE);
+    let genesis = unix_now();
+    early.genesis = genesis;
+    early.schedule(&committee(2), genesis + 8 + GRACE);
     early.mine(3);
     let endpoint = Endpoint::open(early).await;
     let source = ChainSource::connect(pool(&[&endpoint]), READING, POLL).await.unwrap();
     let mut view = source.view();
     let first = Arc::clone(&view.borrow());
-    assert_eq!(first.head.unwrap().timestamp, 1007);
+    assert_eq!(first.head.unwrap().timestamp, genesis + 7);
     let [term] = first.epochs.terms() else { panic!("more than the first epoch") };
     // When it must have ended is known all the same.
-    assert_eq!(term.closes, Some(1008 + 2 * GRACE));
-    assert!(!first.is_succeeded(1, 1008 + GRACE));
+    assert_eq!(term.closes, Some(genesis + 8 + 2 * GRACE));
+    assert!(!first.is_succeeded(1, genesis + 8 + GRACE));
     assert_eq!(view_of(&endpoint).await.unwrap().epochs.terms().len(), 2);
     endpoint.change(|chain| chain.mine(1));
     let second = until(&mut view, |view| view.epochs.terms().len() == 2).await;
-    assert_eq!(second.head.unwrap().timestamp, 1008);
-    assert!(second.is_succeeded(1, 1008 + GRACE) && !second.is_succeeded(1, 1007 + GRACE));
+    assert_eq!(second.head.unwrap().timestamp, genesis + 8);
+    assert!(second.is_succeeded(1, genesis + 8 + GRACE) && !second.is_succeeded(1, genesis + 7 + GRACE));
+}
+
+/// Nobody sends anything, or nothing is finalized: by settled blocks alone the epoch would never begin.
+#[tokio::test]
+async fn an_epoch_begins_on_a_chain_that_settles_nothing() {
+    let mut quiet = chain();
+    quiet.genesis = unix_now() - 10_000;
+    quiet.schedule(&committee(2), unix_now() - 100);
+    quiet.mine(3);
+    let cancel = |chain: &mut Chain| chain.emit_again(&Meridian::CommitteeCancelled { epoch: 2 });
+    let mut opened = Vec::new();
+    for _ in 0..3 {
+        opened.push(Endpoint::open(quiet.clone()).await);
+    }
+    let [one, other, third] = &opened[..] else { unreachable!() };
+    // One may have a block that is no block of the chain; where only two answer that is enough to wait.
+    third.change(cancel);
+    let mut poller = Poller::new(pool(&[third, one]), READING);
+    assert_eq!(poller.poll(true).await.unwrap().epochs.terms().len(), 1);
+    let mut poller = Poller::new(pool(&[third, one, other]), READING);
+    let view = poller.poll(true).await.unwrap();
+    assert_eq!(view.epochs.terms().len(), 2);
+    assert!(view.is_succeeded(1, unix_now()));
+    assert!(view.head.unwrap().timestamp + GRACE < view.epochs.latest().activation);
+    // Who has entered it does not leave it.
+    one.change(cancel);
+    assert_eq!(poller.poll(true).await.unwrap(), view);
+    // Who has not does not enter what the latest block does not have.
+    let mut poller = Poller::new(pool(&[third, one]), READING);
+    assert_eq!(poller.poll(true).await.unwrap().epochs.terms().len(), 1);
+    // By our clock it has not begun.
+    let mut poller = Poller { clock: || unix_now() - 1000, ..Poller::new(pool(&[other]), READING) };
+    assert_eq!(poller.poll(true).await.unwrap().epochs.terms().len(), 1);
+}
+
+/// A chain of many ranges.
+fn long() -> Chain {
+    let mut chain = chain();
+    chain.cap = (125, 10_000);
+    for size in 11..61 {
+        chain.mine(999);
+        chain.anchor(1, size);
+    }
+    chain.mine(2);
+    chain
+}
+
+fn ranges(endpoint: &Endpoint) -> usize {
+    endpoint.asked().iter().filter(|method| *method == "eth_getLogs").count()
+}
+
+#[tokio::test]
+async fn an_endpoint_that_gives_little_at_once_does_not_hold_up_the_others() {
+    let slow = Endpoint::open(long()).await;
+    slow.change(|chain| chain.cap = (1, 10_000));
+    let quick = [Endpoint::open(long()).await, Endpoint::open(long()).await];
+    let pool = pool(&[&slow, &quick[0], &quick[1]]);
+    let mut poller = Poller { lap: Duration::ZERO, ..Poller::new(pool, READING) };
+    assert_eq!(poller.poll(true).await.unwrap().latest_anchor(&GATEWAY).unwrap().size, 60);
+    let read = slow.asked().iter().filter(|method| *method == "eth_getCode").count();
+    assert!(read > 0, "it was never asked");
+}
+
+#[tokio::test]
+async fn what_only_one_has_told_is_not_asked_for_again_and_again() {
+    let (alone, other) = (Endpoint::open(long()).await, Endpoint::open(long()).await);
+    other.behave(Manner::Text(StatusCode::BAD_GATEWAY, String::new()));
+    let mut poller = Poller::new(pool(&[&alone, &other]), READING);
+    poller.poll(true).await.unwrap();
+    // 401 ranges of 125 blocks, and attempts at more.
+    let asked = ranges(&alone);
+    assert!(asked < 16 * 401, "{asked}");
+    other.behave(Manner::Honest);
+    let mut polls = 0;
+    while poller.agreed != *poller.history.get_mut() {
+        poller.poll(true).await.unwrap();
+        polls += 1;
+        assert!(polls <= 120, "not all is agreed on");
+    }
+    poller.poll(true).await.unwrap();
+    ranges(&alone);
+    poller.poll(true).await.unwrap();
+    assert_eq!(ranges(&alone), 0);
+}
+
+#[tokio::test]
+async fn one_endpoint_cannot_have_everything_read_again() {
+    let mut opened = Vec::new();
+    for _ in 0..3 {
+        opened.push(Endpoint::open(long()).await);
+    }
+    let [first, liar, last] = &opened[..] else { unreachable!() };
+    let mut poller = Poller::new(pool(&[first, liar, last]), READING);
+    poller.poll(true).await.unwrap();
+    ranges(last);
+    // The first is away for a moment, and the next one tells of another chain.
+    first.behave(Manner::Text(StatusCode::BAD_GATEWAY, String::new()));
+    liar.change(|chain| chain.reorganise(100));
+    for endpoint in &opened {
+        endpoint.change(|chain| chain.mine(5));
+    }
+    let number = poller.history.get_mut().reached();
+    // Of two that contradict each other neither is believed.
+    let error = poller.poll(true).await.unwrap_err();
+    assert!(matches!(error, SourceError::Disputed(_)), "{error}");
+    first.behave(Manner::Honest);
+    while poller.history.get_mut().reached() == number {
+        poller.poll(true).await.unwrap();
+    }
+    let asked = ranges(last);
+    assert!(asked < 10, "{asked}");
+    // Two of them are believed.
+    first.change(|chain| chain.reorganise(100));
+    for endpoint in [first, liar] {
+        endpoint.change(|chain| chain.anchor(1, 99));
+        endpoint.change(|chain| chain.mine(2));
+    }
+    let mut size = 60;
+    for _ in 0..10 {
+        if let Ok(view) = poller.poll(true).await {
+            size = view.latest_anchor(&GATEWAY).unwrap().size;
+        }
+    }
+    assert_eq!(size, 99);
 }

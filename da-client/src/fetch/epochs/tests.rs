@@ -14,7 +14,13 @@ fn readers() -> Readers {
         term(3, now - 160, Some(now + 1000)),
         term(4, now + 900, None),
     ];
-    let view = View { epochs: Epochs::new(terms).unwrap(), anchors: BTreeMap::new(), head: None, grace: 0 };
+    let view = View {
+        epochs: Epochs::new(terms).unwrap(),
+        anchors: BTreeMap::new(),
+        head: None,
+        grace: 0,
+        final_by: u64::MAX,
+    };
     Readers::new(watch::Sender::new(Arc::new(view)).subscribe(), Channels::new())
 }
 

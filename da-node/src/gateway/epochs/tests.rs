@@ -29,6 +29,7 @@ fn view(members: [bool; 3], head: Option<u64>, anchored: &[(u64, u64)]) -> View 
         anchors: BTreeMap::from([(gateway, anchored.iter().map(anchor).collect())]),
         head: head.map(|timestamp| Head { number: 1, timestamp }),
         grace: 50,
+        final_by: head.map_or(u64::MAX, |head| head + 50),
     }
 }
 

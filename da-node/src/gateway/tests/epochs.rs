@@ -44,7 +44,13 @@ fn view(committees: Vec<CommitteeParts>) -> View {
         closes: (place < last).then(|| changes[place + 1] + GRACE),
     };
     let terms = committees.into_iter().enumerate().map(term).collect();
-    View { epochs: Epochs::new(terms).unwrap(), anchors: BTreeMap::new(), head: None, grace: GRACE + MARGIN }
+    View {
+        epochs: Epochs::new(terms).unwrap(),
+        anchors: BTreeMap::new(),
+        head: None,
+        grace: GRACE + MARGIN,
+        final_by: u64::MAX,
+    }
 }
 
 /// Replicas for two seats in each region, so that a seat may pass.
