@@ -73,7 +73,7 @@ async fn healthz(State(pages): State<Pages>) -> (StatusCode, &'static str) {
 
 async fn show_status(State(pages): State<Pages>) -> Response {
     let Some(status) = pages.status.get() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "phase": "STARTING" }))).into_response();
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "phase": "starting" }))).into_response();
     };
     match tokio::time::timeout(Duration::from_secs(5), status()).await {
         Ok(status) => Json(status).into_response(),
