@@ -148,7 +148,10 @@ impl History {
 
     /// Keeps what others are to confirm.
     fn note(&mut self, first: u64, last: u64, logs: &[Log]) {
-        match self.unconfirmed.back_mut().filter(|before| last - before.first < self.span) {
+        let goes_on = |before: &&mut Stretch| {
+            before.last.checked_add(1) == Some(first) && last - before.first < self.span
+        };
+        match self.unconfirmed.back_mut().filter(goes_on) {
             Some(before) => {
                 before.last = last;
                 before.digest = logs.iter().fold(before.digest, fold);

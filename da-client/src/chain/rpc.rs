@@ -513,6 +513,14 @@ impl Pool {
     }
 }
 
+/// The second greatest of what is said, or the only one. Whoever says that there is none of it says the least.
+pub(super) fn second<T: Ord>(said: impl IntoIterator<Item = T>) -> Option<T> {
+    let mut said: Vec<_> = said.into_iter().collect();
+    said.sort_unstable_by(|one, other| other.cmp(one));
+    said.truncate(2);
+    said.pop()
+}
+
 /// Whether the last that was said was said before.
 pub(super) fn repeats<T>(said: &[T], same: impl Fn(&T, &T) -> bool) -> bool {
     said.split_last().is_some_and(|(last, before)| before.iter().any(|one| same(one, last)))

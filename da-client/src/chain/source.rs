@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::contract::epoch_of;
 use super::history::{History, Place};
-use super::rpc::{Attempt, ChainError, Fault, Pool, Said};
+use super::rpc::{Attempt, ChainError, Fault, Pool, Said, repeats, second};
 use super::settled::Settled;
 use super::view::View;
 use crate::submit::unix_now;
@@ -210,8 +210,10 @@ struct Poller {
     /// The last epoch that began on a chain that made no blocks: number, activation and hash of the members.
     stands: Option<(u64, u64, B256)>,
     clock: fn() -> u64,
-    /// How long an endpoint may take for a poll before the next one goes on.
+    /// How long an endpoint may read in a poll before the next one goes on.
     lap: Duration,
+    /// How long it has.
+    reading: Duration,
 }
 
 impl Poller {
@@ -230,21 +232,31 @@ impl Poller {
             stands: None,
             clock: unix_now,
             lap: SLOW,
+            reading: Duration::ZERO,
         }
     }
 
     /// Reads the chain; with `certain` without what may still be taken back.
     async fn poll(&mut self, certain: bool) -> Result<View, SourceError> {
-        let limit = self.limit().await?;
-        let mut begun = Instant::now();
-        while !self.advance(limit).await? {
-            if begun.elapsed() > self.lap {
+        let mut limit = self.limit().await?;
+        self.reading = Duration::ZERO;
+        loop {
+            let is_done = self.advance(limit).await?;
+            let takes_long = self.reading > self.lap;
+            if takes_long {
                 // Another endpoint may be faster, or give more at once.
                 self.pool.pass_over();
+                self.reading = Duration::ZERO;
                 let history = self.history.get_mut();
                 history.widen();
                 tracing::warn!(block = history.reached(), limit, "reading the chain takes long");
-                begun = Instant::now();
+            }
+            if is_done {
+                break;
+            }
+            if takes_long {
+                // What was said of how far it goes may have been a lie.
+                limit = limit.min(self.limit().await?);
             }
         }
         let stands = self.stands().await;
@@ -264,7 +276,8 @@ impl Poller {
             let record = epoch_of(&provider, contract, epoch, None).await?;
             Ok(record.is_some_and(|it| (it.activation, it.members_hash) == (activation, members_hash)))
         };
-        let stands = matches!(self.pool.agreed(ask).await, Ok(Some(true)));
+        let said = self.pool.answers(|said| repeats(said, bool::eq), ask).await.unwrap_or_default();
+        let stands = said.iter().filter(|it| **it).count() >= self.pool.len().min(2);
         if stands {
             tracing::warn!(epoch, "the chain settles nothing; the epoch begins as its latest block has it");
             self.stands = Some(doubtful);
@@ -277,7 +290,9 @@ impl Poller {
         let settled = self.settled;
         let head = |provider| async move { Ok(settled.block(&provider).await?.number()) };
         // Nobody could contradict one that is ahead of all others.
-        let limit = self.pool.reached(|number| *number, head).await?;
+        let said = self.pool.answers(|said| repeats(said, u64::eq), head).await?;
+        let greatest = said.iter().copied().max().unwrap_or_default();
+        let limit = second(said).unwrap_or_default();
         self.highest = self.highest.max(self.history.get_mut().reached());
         self.behind = if limit < self.highest { self.behind + 1 } else { 0 };
         if self.behind > PATIENCE {
@@ -287,8 +302,11 @@ impl Poller {
                 highest,
                 "the chain does not get to where it is said to have been"
             );
-            self.forget();
-            (self.highest, self.behind) = (0, 0);
+            if greatest < self.agreed.reached() {
+                self.agreed.forget();
+            }
+            *self.history.get_mut() = self.agreed.clone();
+            (self.highest, self.behind) = (self.agreed.reached(), 0);
         }
         Ok(limit.max(self.highest))
     }
@@ -304,7 +322,9 @@ impl Poller {
                 outcome => outcome,
             }
         };
-        let is_done = match self.pool.ask(ask).await {
+        let outcome = self.pool.ask(ask).await;
+        self.reading += begun.elapsed();
+        let is_done = match outcome {
             Ok(is_done) => is_done,
             Err(error) => {
                 if let ChainError::Unavailable(attempts) = &error {
@@ -313,9 +333,6 @@ impl Poller {
                 return Err(error.into());
             }
         };
-        if begun.elapsed() > SLOW {
-            self.pool.pass_over();
-        }
         let (history, others) = (self.history.get_mut(), self.pool.len() > 1);
         let (mut confirm, mut contradict, mut silent) = (0, Vec::new(), Vec::new());
         let known = &*history;
@@ -372,14 +389,9 @@ impl Poller {
         if history.reached() != self.agreed.reached() {
             *history = self.agreed.clone();
         } else if names.len() >= enough {
-            self.forget();
+            self.agreed.forget();
+            *history = self.agreed.clone();
         }
-    }
-
-    /// Throws away what was read.
-    fn forget(&mut self) {
-        self.agreed.forget();
-        *self.history.get_mut() = self.agreed.clone();
     }
 }
 

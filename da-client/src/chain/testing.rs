@@ -68,6 +68,8 @@ pub(super) struct Chain {
     pub(super) finalized: Option<u64>,
     /// A latest block far above the others.
     pub(super) top: Option<u64>,
+    /// Whether it has every block that it is asked for, and says that the latest is far away.
+    pub(super) endless: bool,
     /// Whether the last event of an answer is called off.
     pub(super) calls_off: bool,
     /// Whether the state of old blocks is gone.
@@ -85,6 +87,7 @@ impl Chain {
             cap: (10_000, 10_000),
             finalized: None,
             top: None,
+            endless: false,
             calls_off: false,
             pruned: false,
         }
@@ -136,7 +139,8 @@ impl Chain {
     }
 
     fn block(&self, number: u64) -> Value {
-        let kind = if self.top == Some(number) { Some(&0) } else { self.blocks.get(number as usize) };
+        let is_there = self.top == Some(number) || self.endless;
+        let kind = self.blocks.get(number as usize).or(is_there.then_some(&0));
         let Some(kind) = kind else { return Value::Null };
         json!({
             "number": quantity(number),
@@ -147,6 +151,7 @@ impl Chain {
 
     fn number(&self, tag: &Value) -> u64 {
         match tag.as_str().unwrap() {
+            "latest" | "pending" if self.endless => 1 << 60,
             "latest" | "pending" => self.top.unwrap_or(self.height()),
             hex => u64::from_str_radix(&hex[2..], 16).unwrap(),
         }

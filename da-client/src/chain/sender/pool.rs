@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{CallError, Chain, Prices, Receipt, Refusal, Request, Revert};
 use crate::chain::contract;
-use crate::chain::rpc::{ChainError, Fault, Pool, Said, repeats};
+use crate::chain::rpc::{ChainError, Fault, Pool, Said, repeats, second};
 use crate::chain::view::Anchor;
 
 /// The block whose state counts.
@@ -86,8 +86,8 @@ impl Pool {
     /// transactions paid for that do nothing.
     ///
     /// Where it reverts after the latest block, over the state and the clock of the block that is being made: on a quiet
-    /// chain the latest block may be old. As many must let it pass there as revert it here, since not every node knows
-    /// such a block.
+    /// chain the latest block may be old. More than half of those that vote here must let it pass there, since not every
+    /// node knows such a block.
     async fn passed<T: RpcRecv>(
         &self,
         method: &'static str,
@@ -97,10 +97,9 @@ impl Pool {
         if latest.pass() {
             return Ok(latest.passed);
         }
+        let voted = latest.passed.len() + latest.reverted.len();
         match self.votes(method, transaction, PENDING).await {
-            Ok(pending) if pending.pass() && pending.passed.len() >= latest.reverted.len() => {
-                Ok(pending.passed)
-            }
+            Ok(pending) if 2 * pending.passed.len() > voted && pending.pass() => Ok(pending.passed),
             _ => Err(ChainError::Reverted(latest.reverted.pop().unwrap_or_default())),
         }
     }
@@ -134,14 +133,6 @@ impl Pool {
 /// How much gas counts. Too little would be paid for in vain, and what is too much is not used: of two the greater.
 fn most(said: Vec<U64>) -> Option<U64> {
     if said.len() > 2 { second(said) } else { said.into_iter().max() }
-}
-
-/// The second greatest of what is said, or the only one. Whoever says that there is none of it says the least.
-fn second<T: Ord>(said: impl IntoIterator<Item = T>) -> Option<T> {
-    let mut said: Vec<_> = said.into_iter().collect();
-    said.sort_unstable_by(|one, other| other.cmp(one));
-    said.truncate(2);
-    said.pop()
 }
 
 impl Chain for Pool {
@@ -348,6 +339,8 @@ mod tests {
         for honest in [one, other] {
             honest.behave(at(reverts, None));
         }
+        assert_eq!(call().await, Ok(()));
+        liar.behave(Manner::Error(3, "execution reverted"));
         assert_eq!(call().await, Ok(()));
     }
 

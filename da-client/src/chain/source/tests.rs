@@ -617,6 +617,13 @@ async fn an_epoch_begins_on_a_chain_that_settles_nothing() {
     assert_eq!(view.epochs.terms().len(), 2);
     assert!(view.is_succeeded(1, unix_now()));
     assert!(view.head.unwrap().timestamp + GRACE < view.epochs.latest().activation);
+    // What one says alone is not enough.
+    other.behave(Manner::Text(StatusCode::BAD_GATEWAY, String::new()));
+    third.behave(Manner::Text(StatusCode::BAD_GATEWAY, String::new()));
+    let mut alone = Poller::new(pool(&[third, one, other]), READING);
+    assert_eq!(alone.poll(true).await.unwrap().epochs.terms().len(), 1);
+    other.behave(Manner::Honest);
+    third.behave(Manner::Honest);
     // Who has entered it does not leave it.
     one.change(cancel);
     assert_eq!(poller.poll(true).await.unwrap(), view);
@@ -668,6 +675,9 @@ async fn what_only_one_has_told_is_not_asked_for_again_and_again() {
     other.behave(Manner::Honest);
     let mut polls = 0;
     while poller.agreed != *poller.history.get_mut() {
+        for endpoint in [&alone, &other] {
+            endpoint.change(|chain| chain.anchor(1, 61 + polls));
+        }
         poller.poll(true).await.unwrap();
         polls += 1;
         assert!(polls <= 120, "not all is agreed on");
@@ -717,4 +727,57 @@ async fn one_endpoint_cannot_have_everything_read_again() {
         }
     }
     assert_eq!(size, 99);
+}
+
+/// What was agreed on stays while somebody has it, however long the others take.
+#[tokio::test]
+async fn one_endpoint_that_stays_behind_takes_nothing_back() {
+    let mut opened = Vec::new();
+    for _ in 0..3 {
+        opened.push(Endpoint::open(chain()).await);
+    }
+    let [first, behind, away] = &opened[..] else { unreachable!() };
+    for endpoint in [first, away] {
+        endpoint.change(|chain| {
+            chain.anchor(1, 30);
+            chain.mine(2);
+        });
+    }
+    let mut poller = Poller::new(pool(&[first, behind, away]), READING);
+    while poller.poll(true).await.unwrap().latest_anchor(&GATEWAY).unwrap().size != 30 {}
+    away.behave(Manner::Text(StatusCode::BAD_GATEWAY, String::new()));
+    for _ in 0..2 * PATIENCE + 5 {
+        let view = poller.poll(true).await.unwrap();
+        assert_eq!(view.latest_anchor(&GATEWAY).unwrap().size, 30);
+    }
+}
+
+/// It alone answered when the others were asked how far the chain goes.
+#[tokio::test]
+async fn a_chain_without_an_end_is_not_read_to_its_end() {
+    let endless = Endpoint::open(chain()).await;
+    endless.change(|chain| chain.endless = true);
+    let honest = [Endpoint::open(chain()).await, Endpoint::open(chain()).await];
+    let away = |manner: &Manner| honest.iter().for_each(|endpoint| endpoint.behave(manner.clone()));
+    let pool = pool(&[&endless, &honest[0], &honest[1]]);
+    let mut poller = Poller { lap: Duration::from_millis(50), ..Poller::new(pool, READING) };
+    away(&Manner::Text(StatusCode::BAD_GATEWAY, String::new()));
+    let comes_back = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        away(&Manner::Honest);
+        std::future::pending::<()>().await;
+    };
+    let reads = async {
+        loop {
+            if let Ok(view) = poller.poll(true).await
+                && view.head.unwrap().number == 3
+            {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        () = comes_back => {}
+        done = tokio::time::timeout(Duration::from_secs(60), reads) => done.unwrap(),
+    }
 }
