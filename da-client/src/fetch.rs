@@ -14,12 +14,13 @@ use std::sync::Arc;
 
 use meridian_proofs::committee::{Committee, RegionId, Seat};
 use meridian_proofs::{Address, B256};
-use meridian_proto::error::{ApiError, Class, Reason};
+use meridian_proto::error::{ApiError, Class, EXPIRY, Reason};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
 use crate::nearest::Nearest;
 use crate::rpc::Channels;
+use crate::time::utc;
 
 pub use context::Found;
 pub use epochs::Readers;
@@ -67,10 +68,12 @@ pub struct Fault {
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum ReadError {
     /// Certain: as many regions as a certificate needs say that there is no such blob.
-    #[error("no such blob, or it has expired ({regions} regions say so)")]
+    #[error("{}", absence(*regions, *expired))]
     Unknown {
         /// Regions that said so.
         regions: usize,
+        /// Unix seconds at which it expired, if as many regions as a certificate needs say the same.
+        expired: Option<u64>,
     },
     /// Too few rows can be had at this time.
     #[error("only {have} of {need} rows can be had now ({})", blame(faults))]
@@ -187,6 +190,7 @@ impl ReadError {
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
+            Self::Unknown { expired: Some(_), .. } => Reason::BlobExpired,
             Self::Unknown { .. } => Reason::BlobUnknown,
             Self::Unavailable { .. } => Reason::RebuildFailed,
             Self::Unreachable { .. } => Reason::Unreachable,
@@ -227,7 +231,18 @@ impl ReadError {
 
 impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
-        Self::new(error.reason(), error.to_string())
+        let answer = Self::new(error.reason(), error.to_string());
+        match error {
+            ReadError::Unknown { expired: Some(expiry), .. } => answer.with(EXPIRY, expiry),
+            _ => answer,
+        }
+    }
+}
+
+fn absence(regions: usize, expired: Option<u64>) -> String {
+    match expired {
+        Some(expiry) => format!("the blob expired at {} ({regions} regions say so)", utc(expiry)),
+        None => format!("no such blob, or it has expired ({regions} regions say so)"),
     }
 }
 

@@ -23,10 +23,17 @@ use crate::Progress;
 use crate::chain::view::View;
 use crate::rpc::Channels;
 
-/// By how many seconds the expiry may fall short of now plus retention: an earlier certificate is as good.
-pub const EXPIRY_SLACK: u64 = 3600;
+/// Most seconds by which the entry that a put gets may expire sooner than it asked, protocol section 3.
+const EXPIRY_SLACK: u64 = 3600;
 
-/// By how many seconds a gateway's clock may be ahead of ours.
+/// The earliest expiry that serves a put: an earlier entry's may lie up to an hour, and half of the retention, before
+/// what was asked for. Unix seconds.
+#[must_use]
+pub fn least_expiry(now: u64, retention: u64) -> u64 {
+    now.saturating_add(retention - EXPIRY_SLACK.min(retention / 2))
+}
+
+/// By how many seconds a gateway's clock may differ from ours.
 const CLOCK_SLACK: u64 = 120;
 
 /// Longest wait for a gateway, beside what the upload takes.
@@ -362,7 +369,7 @@ impl Expectation {
         if entry.epoch != committee.epoch() {
             return Err(CertificateFault::OtherEpoch(entry.epoch));
         }
-        let wanted = self.now.saturating_add(self.retention).saturating_sub(EXPIRY_SLACK);
+        let wanted = least_expiry(self.now, self.retention).saturating_sub(CLOCK_SLACK);
         if entry.expiry < wanted {
             return Err(CertificateFault::ExpiresEarly { expiry: entry.expiry, wanted });
         }

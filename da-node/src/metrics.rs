@@ -216,6 +216,8 @@ metrics! {
     inconsistent_blobs: Counter<u64>, "meridian_replica_inconsistent_blobs_total", "{blob}", [];
     /// Uploads dropped because no cosigned entry named them in time.
     dropped_uploads: Counter<u64>, "meridian_replica_dropped_uploads_total", "{blob}", [];
+    /// Blobs dropped because their last entry has expired.
+    expired_blobs: Counter<u64>, "meridian_replica_expired_blobs_total", "{blob}", [];
     /// Wrong answers of other replicas, by the region of the seat.
     peer_faults: Counter<u64>, "meridian_replica_peer_faults_total", "{answer}", ["region"];
     /// Row bytes on disk.

@@ -4,11 +4,12 @@
 //! and `judge` (the rules), `floor` (what others have seen of the log) and, for rows that are missing, `rebuild`.
 //! Readers come in through `serve`. `epochs` says which seats there are when; `fill` brings a new seat the logs that it
 //! starts from, `takeover` the rows of a seat that passed to it. `rows` is the disk, `accounts` the room on it,
-//! `unsigned` drops what no entry names.
+//! `retention` drops what nobody is owed.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use anyhow::Context;
 use meridian_client::chain::view::View;
@@ -43,18 +44,19 @@ mod judge;
 mod keep;
 mod rebuild;
 mod record;
+mod retention;
 mod rows;
 mod serve;
 pub mod service;
 pub mod settings;
 mod takeover;
-mod unsigned;
 
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use retention::Dropped;
 pub use serve::{Rows as ServedRows, RowsStream};
 pub use service::Service;
 pub use settings::Settings;
@@ -92,8 +94,12 @@ pub struct Replica {
     /// Whoever writes or drops a blob holds its lock alone; whoever relies on what is there until an entry names it
     /// holds it with others.
     locks: Vec<Arc<RwLock<()>>>,
-    /// When the blobs came that no entry names.
-    unsigned: std::sync::Mutex<HashMap<BlobId, u64>>,
+    /// When a gateway was told last that rows are here which its entry does not name yet.
+    promised: std::sync::Mutex<HashMap<BlobId, u64>>,
+    /// Latest time that a quorum has seen, unix seconds, where there is no chain.
+    confirmed: AtomicU64,
+    /// Bytes of rows that were dropped and may still take space.
+    garbage: AtomicU64,
     arrivals: Arrivals,
     rebuilds: Rebuilds,
     repairs: Rebuilds,
@@ -136,7 +142,7 @@ impl Replica {
         seat.with_context(|| format!("{address} has no seat in any epoch"))?;
         let path = data_dir.join("store");
         let opened = cpu::blocking(move || open_store(&path)).await;
-        let (db, accounts, unsigned) = opened.context("cannot open the replica's store")?;
+        let (db, accounts, promised) = opened.context("cannot open the replica's store")?;
         let cpu = match settings.cpu_threads {
             0 => CpuPool::of_machine()?,
             threads => CpuPool::new(threads)?,
@@ -157,7 +163,9 @@ impl Replica {
             cpu,
             upload_memory: MemoryBudget::new(settings.upload_memory_bytes),
             locks: (0..LOCKS).map(|_| Arc::default()).collect(),
-            unsigned: std::sync::Mutex::new(unsigned),
+            promised: std::sync::Mutex::new(promised),
+            confirmed: AtomicU64::new(0),
+            garbage: AtomicU64::new(0),
             arrivals: Arrivals::default(),
             rebuilds: Rebuilds::new(&settings),
             repairs: Rebuilds::new(&settings),
@@ -171,7 +179,7 @@ impl Replica {
         replica.watch_gateways(&seen);
         replica.spawn(Arc::clone(&replica).follow_logs());
         replica.spawn(Arc::clone(&replica).follow_seats());
-        replica.spawn(Arc::clone(&replica).drop_unsigned_for_ever());
+        replica.spawn(Arc::clone(&replica).sweep_for_ever());
         Ok(replica)
     }
 
@@ -259,16 +267,16 @@ fn open_store(path: &Path) -> Result<(Db, Accounts, HashMap<BlobId, u64>), Store
     let db = Db::open(path, Role::Replica, &columns)?;
     let rows = Rows::new(db.clone());
     let accounts = Accounts::default();
-    let mut unsigned = HashMap::new();
+    let mut promised = HashMap::new();
     rows.each_record(|id, record| {
         accounts.stored(record.row_bytes(), true);
-        unsigned.insert(id, record.stored_at);
+        promised.insert(id, record.stored_at);
     })?;
-    for id in unsigned.keys().copied().collect::<Vec<_>>() {
+    for id in promised.keys().copied().collect::<Vec<_>>() {
         if rows.is_named(&id)? {
-            unsigned.remove(&id);
+            promised.remove(&id);
         }
     }
     rows.each_owed(|owed| accounts.charge(&owed))?;
-    Ok((db, accounts, unsigned))
+    Ok((db, accounts, promised))
 }

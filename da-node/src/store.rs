@@ -21,7 +21,7 @@ pub mod log;
 mod tests;
 
 /// The format of everything that this version writes.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Column of the format stamp.
 const META: &str = "meta";
@@ -71,11 +71,14 @@ pub enum StoreError {
         /// Key of the value in hex.
         key: String,
     },
+    /// The blob was dropped while it was read.
+    #[error("the blob was dropped while it was read")]
+    Dropped,
     /// An earlier write failed, so nothing is known about what is on disk until the next start.
     #[error("an earlier write failed: the store takes no more writes until it is opened again")]
     Poisoned,
     /// The folder was written by a version that this one does not know.
-    #[error("store at {path} has format {found}, this program writes format {FORMAT_VERSION}: use a newer program", path = path.display())]
+    #[error("store at {path} has format {found}, this program writes format {FORMAT_VERSION}: use the program that wrote it", path = path.display())]
     Format {
         /// Folder of the database.
         path: PathBuf,
@@ -98,6 +101,9 @@ pub enum StoreError {
 /// What a caller of the network gets to see: where the damage is stays in the log of this host.
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
+        if error == StoreError::Dropped {
+            return Self::new(Reason::BlobUnknown, error.to_string());
+        }
         tracing::error!(%error, "the store refused");
         match error {
             StoreError::Damaged { .. } => {
@@ -317,6 +323,15 @@ impl Db {
     pub async fn commit_async(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
         let store = self.clone();
         cpu::blocking(move || store.commit(batch, durability)).await
+    }
+
+    /// Rewrites a column without what was deleted, and gives the space back to the disk. Reads and writes go on.
+    ///
+    /// # Errors
+    /// When there is no such column.
+    pub fn compact(&self, column: &'static str) -> Result<(), StoreError> {
+        self.inner.db.compact_range_cf(self.column(column)?, None::<&[u8]>, None::<&[u8]>);
+        Ok(())
     }
 
     /// After a failed write or sync the kernel may have dropped the dirty pages, so that a later sync would succeed

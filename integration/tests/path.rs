@@ -9,6 +9,7 @@ use meridian_client::fetch::ReadError;
 use meridian_client::submit::PutOptions;
 use meridian_integration::network::{Name, Network, Plan, eventually, options};
 use meridian_integration::payload;
+use meridian_node::replica;
 use meridian_proofs::certificate::Certificate;
 use meridian_proofs::encode::encode;
 use meridian_proofs::hash::Blake3;
@@ -307,5 +308,37 @@ async fn four_seats_in_a_region_bear_one_that_is_down() -> Result<()> {
     let certificate = network.put(payload.clone()).await?;
     assert_eq!(certificate.verify(network.committee())?.complete.len(), 2);
     assert_eq!(network.reader().payload(certificate.id(), &Silent).await?.payload, payload);
+    Ok(())
+}
+
+/// Nobody reads what has expired, everybody is told when, and what is put again is there again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_goes_when_it_has_expired_for_certain() -> Result<()> {
+    let replica = replica::Settings { expiry_grace_seconds: 1, sweep_seconds: 1, ..Default::default() };
+    let network = Network::start(Plan { retention: (3, 60), replica, ..Plan::default() }).await?;
+    let (reader, submitter) = (network.reader(), network.submitter());
+    let (short, long) = (payload::noise(40_000, 1), payload::noise(40_000, 2));
+    let brief = PutOptions { retention: 3, bind_payload_hash: true, ..options() };
+    let expiring = submitter.put(short.clone(), &brief, &Silent).await?.certificate;
+    let kept = PutOptions { retention: 60, ..options() };
+    let kept = submitter.put(long.clone(), &kept, &Silent).await?.certificate;
+    assert!(reader.payload(expiring.id(), &Silent).await?.payload == short);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    // Without a chain a quorum's checkpoints tell the time: nothing goes before the next one.
+    assert!(reader.payload(expiring.id(), &Silent).await?.payload == short);
+    network.submitter().put(payload::noise(100, 3), &brief, &Silent).await?;
+    let gone = eventually(Duration::from_secs(30), "a date", async || {
+        let error = reader.payload(expiring.id(), &Silent).await.err()?;
+        matches!(error, ReadError::Unknown { expired: Some(_), .. }).then_some(error)
+    })
+    .await?;
+    assert_eq!(gone.reason(), Reason::BlobExpired);
+    let ReadError::Unknown { expired, .. } = gone else { unreachable!() };
+    assert_eq!(expired, Some(expiring.entry.expiry));
+    assert!(reader.payload(kept.id(), &Silent).await?.payload == long);
+    let again = submitter.put(short.clone(), &brief, &Silent).await?.certificate;
+    assert_eq!(again.id(), expiring.id());
+    ensure!(again.entry.expiry > expiring.entry.expiry, "an entry that has expired was given again");
+    assert!(reader.payload(again.id(), &Silent).await?.payload == short);
     Ok(())
 }

@@ -18,6 +18,9 @@ pub const ERROR_DOMAIN: &str = "meridian";
 /// The metadata key under which an internal error carries its trace id.
 pub const TRACE_ID: &str = "trace_id";
 
+/// Metadata of [`Reason::BlobExpired`]: unix seconds of the blob's last expiry.
+pub const EXPIRY: &str = "expiry";
+
 /// Most bytes of a message that goes out: it travels in an HTTP/2 header.
 const MAX_TEXT: usize = 1024;
 

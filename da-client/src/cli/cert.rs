@@ -19,11 +19,12 @@ use super::exit::{Exit, Problem};
 use super::input;
 use super::report::CertReport;
 use super::session::{Session, labels};
-use super::text::{fields, utc};
+use super::text::fields;
 use crate::chain::contract::Contract;
 use crate::fetch::{Reader, Readers};
 use crate::files;
 use crate::submit::unix_now;
+use crate::time::utc;
 
 /// Shows what a certificate says, checked where a committee is at hand.
 pub(crate) fn show(args: &CertFile, session: &Session) -> Result<Printed, Problem> {

@@ -7,8 +7,9 @@ use super::Printed;
 use super::exit::Problem;
 use super::report::{CommitteeReport, EpochReport};
 use super::session::Session;
-use super::text::{table, utc};
+use super::text::table;
 use crate::submit::unix_now;
+use crate::time::utc;
 
 /// Shows the epochs, the latest first.
 pub(crate) async fn run(session: &Session) -> Result<Printed, Problem> {

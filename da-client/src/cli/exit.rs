@@ -209,6 +209,7 @@ impl From<ReadError> for Problem {
         let faults = error.faults().to_vec();
         let lied = !faults.is_empty() && faults.iter().all(|fault| fault.kind == FaultKind::Wrong);
         let (exit, next) = match &error {
+            ReadError::Unknown { expired: Some(_), .. } => (Exit::Unknown, "nobody keeps it any more"),
             ReadError::Unknown { .. } => (Exit::Unknown, "check the id and whether the blob has expired"),
             ReadError::Unavailable { .. } | ReadError::Unreachable { .. } if lied => {
                 (Exit::Verification, "every replica that answered lied; check the committee")

@@ -16,9 +16,10 @@ use super::exit::{Exit, Problem};
 use super::progress::Bar;
 use super::report::{LogEntriesReport, LogItemReport, LogListReport, LogReport, LogVerifyReport};
 use super::session::{Session, labels};
-use super::text::{fields, known, table, utc};
+use super::text::{fields, known, table};
 use crate::Progress;
 use crate::rpc::LogRpc;
+use crate::time::utc;
 
 /// Longest wait for an answer.
 const DEADLINE: Duration = Duration::from_secs(10);

@@ -11,10 +11,11 @@ use super::exit::Problem;
 use super::progress::Bar;
 use super::report::{FailedGateway, PutReport};
 use super::session::{Session, labels};
-use super::text::{millis, utc};
+use super::text::millis;
 use super::{cert, input};
 use crate::kzg;
 use crate::submit::{Attempt, PutOptions, Submitter};
+use crate::time::utc;
 
 /// Puts a payload and prints its certificate.
 pub(crate) async fn run(args: PutArgs, session: &Session) -> Result<Printed, Problem> {

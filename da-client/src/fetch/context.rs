@@ -10,7 +10,7 @@ use meridian_proofs::ids::{BlobId, PayloadHash};
 use meridian_proofs::rlc::RlcVector;
 use meridian_proofs::row_proof::BlobContext;
 use meridian_proto::convert::{Candidate, EntryRef, LookupKey};
-use meridian_proto::error::{ApiError, Class, Reason};
+use meridian_proto::error::{ApiError, Class, EXPIRY, Reason};
 
 use super::race::Race;
 use super::{Fault, FaultKind, ReadError, Reader};
@@ -168,9 +168,10 @@ impl Reader {
     }
 
     fn not_found(&self, denials: &Denials, faults: Vec<Fault>) -> ReadError {
-        let regions = denials.regions(|region| self.committee.quorum(region));
+        let quorum = |region| self.committee.quorum(region);
+        let regions = denials.regions(quorum);
         if regions >= self.committee.min_copies() {
-            ReadError::Unknown { regions }
+            ReadError::Unknown { regions, expired: denials.expired(quorum, self.committee.min_copies()) }
         } else {
             ReadError::Unreachable { faults }
         }
@@ -179,19 +180,30 @@ impl Reader {
 
 /// Who said that it does not know the blob.
 #[derive(Default)]
-struct Denials(BTreeMap<RegionId, usize>);
+struct Denials(BTreeMap<RegionId, Vec<Option<u64>>>);
 
 impl Denials {
     /// The fault of a failed lookup; one that denies the blob is counted.
     fn fault(&mut self, seat: &Seat, error: &ApiError) -> Fault {
         if error.class() == Class::Unknown && error.reason != Reason::LogUnknown {
-            *self.0.entry(seat.region).or_default() += 1;
+            let expiry = error.metadata.get(EXPIRY).filter(|_| error.reason == Reason::BlobExpired);
+            let expiry = expiry.and_then(|expiry| expiry.parse().ok());
+            self.0.entry(seat.region).or_default().push(expiry);
         }
         Fault::of(seat, error)
     }
 
     /// Regions in which as many seats deny the blob as would have to hold it.
     fn regions(&self, quorum: impl Fn(RegionId) -> usize) -> usize {
-        self.0.iter().filter(|(region, seats)| **seats >= quorum(**region)).count()
+        self.0.iter().filter(|(region, seats)| seats.len() >= quorum(**region)).count()
+    }
+
+    /// When the blob expired, if enough regions say the same.
+    fn expired(&self, quorum: impl Fn(RegionId) -> usize, enough: usize) -> Option<u64> {
+        let said: BTreeSet<u64> = self.0.values().flatten().flatten().copied().collect();
+        said.into_iter().rev().find(|expiry| {
+            let agree = |seats: &[Option<u64>]| seats.iter().filter(|it| **it == Some(*expiry)).count();
+            self.0.iter().filter(|(region, seats)| agree(seats) >= quorum(**region)).count() >= enough
+        })
     }
 }

@@ -88,7 +88,7 @@ fn a_blob_is_unknown_only_when_enough_regions_say_so() {
         let network = Network::start(100, &replicas, &[Gateway::Down]);
         let found = network.block_on(reader(&network).context(BlobId::from([3; 32])));
         match found {
-            Err(ReadError::Unknown { regions: 4 }) => assert!(unknown),
+            Err(ReadError::Unknown { regions: 4, expired: None }) => assert!(unknown),
             Err(ReadError::Unreachable { .. }) => assert!(!unknown),
             _ => panic!("found"),
         }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use meridian_client::submit::least_expiry;
 use meridian_proofs::B256;
 use meridian_proofs::checkpoint::{Checkpoint, SignedCheckpoint};
 use meridian_proofs::header::BlobHeader;
@@ -21,9 +22,6 @@ use super::cosign::{Head, MAX_ENTRIES, STALE_AFTER};
 use super::dispersal::Dispersal;
 use super::store::{Appended, Keep, StoreError};
 use crate::metrics::{self, KeyValue};
-
-/// Seconds by which an earlier entry may expire sooner than a repeated put asks, protocol section 3.
-const EXPIRY_SLACK: u64 = 3600;
 
 /// Most payload bytes that one batch keeps, so that its write stays small beside the memory budget.
 const BATCH_BYTES: u64 = 64 << 20;
@@ -45,7 +43,7 @@ impl Wanted {
             && entry.namespace == self.namespace
             && entry.payload_hash.is_bound() == self.payload_hash.is_bound()
             && entry.epoch == epoch
-            && entry.expiry.saturating_add(EXPIRY_SLACK) >= now.saturating_add(self.retention)
+            && entry.expiry >= least_expiry(now, self.retention)
     }
 
     fn entry(&self, epoch: u64, time: u64) -> LogEntry {

@@ -76,7 +76,7 @@ impl Replica {
         let record = self.read(move |rows| rows.record(&id)).await?;
         if let Some(record) = record.filter(|record| standing.holds(&id, record)) {
             self.charge_held(standing.gateway(&gateway)?, id, &record)?;
-            self.renew_unsigned(&id);
+            self.promise(id);
             return Ok(DisperseOutcome::Held);
         }
         drop(shared);

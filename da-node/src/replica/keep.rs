@@ -97,7 +97,7 @@ impl Replica {
             Kind::Inconsistent => record.inconsistent,
         });
         if enough {
-            self.renew_unsigned(&id);
+            self.promise(id);
             return Ok(false);
         }
         let (old_bytes, is_new) = (old.as_ref().map_or(0, |record| record.row_bytes()), old.is_none());
@@ -128,9 +128,7 @@ impl Replica {
         if let Some(owed) = &owed {
             self.accounts.charge(owed);
         }
-        if is_new && !self.rows.is_named(&id)? {
-            self.note_unsigned(id, now);
-        }
+        self.promise(id);
         self.show_totals();
         Ok(true)
     }

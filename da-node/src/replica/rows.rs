@@ -22,9 +22,11 @@ const ROWS: &str = "rows";
 const NAMED: &str = "entries_by_blob";
 const ALIASES: &str = "aliases";
 const OWED: &str = "owed";
+const EXPIRIES: &str = "expiries";
+const EXPIRED: &str = "expired";
 
 /// Columns of the blobs.
-pub(super) const COLUMNS: [&str; 7] = [BLOBS, RLCS, LEAVES, ROWS, NAMED, ALIASES, OWED];
+pub(super) const COLUMNS: [&str; 9] = [BLOBS, RLCS, LEAVES, ROWS, NAMED, ALIASES, OWED, EXPIRIES, EXPIRED];
 
 /// Bytes of rows under one key: what a read of one row has to check.
 const PIECE: usize = 64 << 10;
@@ -49,6 +51,14 @@ pub(super) struct Owed {
     pub(super) bytes: u64,
 }
 
+/// When an entry that names a blob expires.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Expiry {
+    /// Unix seconds.
+    pub(super) at: u64,
+    pub(super) blob: BlobId,
+}
+
 /// Rows that are to be read from one stored value.
 #[derive(Clone, Debug)]
 pub(super) struct Piece {
@@ -70,9 +80,8 @@ impl Rows {
 
     /// The RLC vector of a blob that is on disk.
     pub(super) fn rlc(&self, id: &BlobId) -> Result<RlcVector, StoreError> {
-        let found = self.db.get(RLCS, id.as_bytes())?;
-        let rlc = found.and_then(|bytes| RlcVector::from_bytes(&bytes).ok());
-        rlc.ok_or_else(|| self.db.damage(RLCS, id.as_bytes()))
+        let found = self.db.get(RLCS, id.as_bytes())?.ok_or_else(|| self.missing(RLCS, id.as_bytes()))?;
+        RlcVector::from_bytes(&found).map_err(|_| self.db.damage(RLCS, id.as_bytes()))
     }
 
     /// Every record, page by page.
@@ -167,7 +176,7 @@ impl Rows {
         let key = place_key(id, place);
         let damaged = || self.db.damage(LEAVES, &key);
         let stored = record.ranges.get(place).ok_or_else(damaged)?;
-        let bytes = self.db.get(LEAVES, &key)?.ok_or_else(damaged)?;
+        let bytes = self.db.get(LEAVES, &key)?.ok_or_else(|| self.missing(LEAVES, &key))?;
         let leaves = bytes.chunks_exact(32).map(B256::from_slice).collect();
         let tree =
             PartialTree::new::<Blake3>(record.shape().total_rows(), stored.range, leaves, &stored.proof);
@@ -196,11 +205,10 @@ impl Rows {
 
     /// The rows of a piece, checked.
     pub(super) fn read(&self, piece: &Piece) -> Result<Bytes, StoreError> {
-        let damaged = || self.db.damage(ROWS, &piece.key);
-        let value = self.db.get(ROWS, &piece.key)?.ok_or_else(damaged)?;
+        let value = self.db.get(ROWS, &piece.key)?.ok_or_else(|| self.missing(ROWS, &piece.key))?;
         let end = piece.skip + piece.bytes;
         if value.len() < end {
-            return Err(damaged());
+            return Err(self.db.damage(ROWS, &piece.key));
         }
         Ok(value.slice(piece.skip..end))
     }
@@ -221,14 +229,71 @@ impl Rows {
         Ok(rows.freeze())
     }
 
+    /// A value is not there that a blob's record named: the blob was dropped meanwhile, or the disk has lost it.
+    fn missing(&self, column: &'static str, key: &[u8]) -> StoreError {
+        match key.get(..32).map(|id| self.db.contains(BLOBS, id)) {
+            Some(Ok(false)) => StoreError::Dropped,
+            _ => self.db.damage(column, key),
+        }
+    }
+
     /// Notes that a cosigned entry names a blob.
     pub(super) fn put_entry(&self, batch: &mut Batch, gateway: &Address, index: u64, entry: &LogEntry) {
         let key = named_key(gateway, index, entry);
         batch.put(NAMED, key, Bytes::copy_from_slice(&entry.encode()));
+        let expiry = Expiry { at: entry.expiry, blob: entry.blob_id };
+        batch.put(EXPIRIES, expiry_key(&expiry), Bytes::new());
         if entry.payload_hash.is_bound() {
-            let (hash, time) = (entry.payload_hash.as_bytes(), entry.time.to_be_bytes());
-            batch.put(ALIASES, [&hash[..], &time, entry.blob_id.as_bytes()].concat(), Bytes::new());
+            batch.put(ALIASES, alias_key(entry), Bytes::new());
         }
+    }
+
+    /// Forgets an entry that named a blob.
+    pub(super) fn delete_entry(&self, batch: &mut Batch, named: &EntryRef) {
+        let entry = &named.entry;
+        batch.delete(NAMED, named_key(&named.gateway, named.index, entry));
+        self.delete_expiry(batch, &Expiry { at: entry.expiry, blob: entry.blob_id });
+        if entry.payload_hash.is_bound() {
+            batch.delete(ALIASES, alias_key(entry));
+        }
+    }
+
+    /// Forgets when an entry expires.
+    pub(super) fn delete_expiry(&self, batch: &mut Batch, expiry: &Expiry) {
+        batch.delete(EXPIRIES, expiry_key(expiry));
+    }
+
+    /// The first expiry of an entry that names a blob, or the next one.
+    pub(super) fn next_expiry(&self, after: Option<Expiry>) -> Result<Option<Expiry>, StoreError> {
+        let start = after.map(|expiry| [&expiry_key(&expiry)[..], &[0]].concat());
+        let Some((key, _)) = self.db.scan(EXPIRIES, &[], &start.unwrap_or_default(), 1)?.pop() else {
+            return Ok(None);
+        };
+        let decoded = key.split_first_chunk::<8>().and_then(|(at, blob)| {
+            let blob = <[u8; 32]>::try_from(blob).ok()?.into();
+            Some(Expiry { at: u64::from_be_bytes(*at), blob })
+        });
+        decoded.map(Some).ok_or_else(|| self.db.damage(EXPIRIES, &key))
+    }
+
+    /// Keeps in mind that a blob was here until then, for those who ask for it or for the payload of its entries.
+    pub(super) fn put_expired(&self, batch: &mut Batch, id: &BlobId, entries: &[EntryRef], expiry: u64) {
+        let hashes = entries.iter().map(|named| named.entry.payload_hash).filter(PayloadHash::is_bound);
+        for key in hashes.map(|hash| *hash.as_bytes()).chain([*id.as_bytes()]) {
+            batch.put(EXPIRED, key, expiry.to_be_bytes().to_vec());
+        }
+    }
+
+    /// When the last entry of a blob, or of a payload, expired that was here.
+    pub(super) fn expired(&self, key: &[u8; 32]) -> Result<Option<u64>, StoreError> {
+        let Some(value) = self.db.get(EXPIRED, key)? else { return Ok(None) };
+        let expiry = <[u8; 8]>::try_from(&value[..]).map_err(|_| self.db.damage(EXPIRED, key))?;
+        Ok(Some(u64::from_be_bytes(expiry)))
+    }
+
+    /// Gives the space of what was deleted back to the disk.
+    pub(super) fn compact(&self) -> Result<(), StoreError> {
+        [BLOBS, RLCS, LEAVES, ROWS].into_iter().try_for_each(|column| self.db.compact(column))
     }
 
     /// Whether it is noted that an entry names its blob.
@@ -307,6 +372,14 @@ fn piece_key(id: &BlobId, place: usize, piece: usize) -> Vec<u8> {
 fn named_key(gateway: &Address, index: u64, entry: &LogEntry) -> Vec<u8> {
     let age = (u64::MAX - entry.time).to_be_bytes();
     [&entry.blob_id.as_bytes()[..], &age, gateway.as_slice(), &index.to_be_bytes()].concat()
+}
+
+fn alias_key(entry: &LogEntry) -> Vec<u8> {
+    [entry.payload_hash.as_bytes(), &entry.time.to_be_bytes()[..], entry.blob_id.as_bytes()].concat()
+}
+
+fn expiry_key(expiry: &Expiry) -> Vec<u8> {
+    [&expiry.at.to_be_bytes()[..], expiry.blob.as_bytes()].concat()
 }
 
 fn owed_key(gateway: &Address, blob: &BlobId) -> Vec<u8> {

@@ -9,7 +9,7 @@ use meridian_proofs::ids::BlobId;
 use meridian_proofs::merkle::RangeProof;
 use meridian_proofs::shape::RowRange;
 use meridian_proto::convert::{Candidate, GetRows, GetSamples, Lookup, LookupKey, Sample};
-use meridian_proto::error::{ApiError, Reason};
+use meridian_proto::error::{ApiError, EXPIRY, Reason};
 use meridian_proto::{MAX_CANDIDATES, MAX_MESSAGE, MAX_ROW_PROOF};
 use tokio::sync::mpsc;
 
@@ -58,7 +58,7 @@ impl Replica {
                 return Err(ApiError::new(Reason::RowsMissing, "not all of these rows are on disk here"));
             }
             Ok(None) => {}
-            Err(error) if request.held_only => return Err(error.into()),
+            Err(error) if request.held_only || error == StoreError::Dropped => return Err(error.into()),
             Err(error) => {
                 tracing::error!(blob = %id, first_row = range.start(), %error, "stored rows are damaged, rebuilding");
             }
@@ -160,10 +160,14 @@ impl Replica {
         }
         let (store, wanted) = (self.rows.clone(), request.clone());
         let held = self.cpu.run(move || held_samples(&store, &record, &wanted)).await;
-        let held = held.unwrap_or_else(|error| {
-            tracing::error!(blob = %id, %error, "stored rows are damaged, rebuilding");
-            None
-        });
+        let held = match held {
+            Err(error @ StoreError::Dropped) => return Err(error.into()),
+            Err(error) => {
+                tracing::error!(blob = %id, %error, "stored rows are damaged, rebuilding");
+                None
+            }
+            Ok(held) => held,
+        };
         let (samples, source) = match held {
             Some(samples) => (samples, "disk"),
             None => {
@@ -194,6 +198,10 @@ impl Replica {
                     LookupKey::Payload(hash) => rows.aliases(&hash)?,
                 };
                 let mut candidates = Vec::new();
+                let key = match &request.key {
+                    LookupKey::Blob(id) => *id.as_bytes(),
+                    LookupKey::Payload(hash) => *hash.as_bytes(),
+                };
                 for id in ids {
                     if candidates.len() == MAX_CANDIDATES {
                         break;
@@ -207,12 +215,13 @@ impl Replica {
                         inconsistent: record.inconsistent,
                     });
                 }
-                Ok(candidates)
+                let expired = if candidates.is_empty() { rows.expired(&key)? } else { None };
+                Ok((candidates, expired))
             })
             .await;
         let answer = match found {
-            Ok(found) if found.is_empty() => Err(ApiError::new(Reason::BlobUnknown, "no such blob here")),
-            Ok(found) => Ok(found),
+            Ok((found, expired)) if found.is_empty() => Err(unknown(expired)),
+            Ok((found, _)) => Ok(found),
             Err(error) => Err(error.into()),
         };
         let result = answer.as_ref().map_or_else(|error: &ApiError| error.class().as_str(), |_| "ok");
@@ -222,8 +231,11 @@ impl Replica {
 
     /// The record of a blob. Strangers' ids cost one read and nothing else.
     pub(super) async fn known(&self, id: BlobId) -> Result<Record, ApiError> {
-        let record = self.read(move |rows| rows.record(&id)).await?;
-        record.ok_or_else(|| ApiError::new(Reason::BlobUnknown, "no such blob here"))
+        let read = move |rows: &rows::Rows| match rows.record(&id)? {
+            Some(record) => Ok(Ok(record)),
+            None => Ok(Err(rows.expired(id.as_bytes())?)),
+        };
+        self.read(read).await?.map_err(unknown)
     }
 }
 
@@ -247,6 +259,16 @@ fn held_samples(
         samples.push(Sample { index: *index, row: store.rows(id, record, place, &range)?, path });
     }
     Ok(Some(samples))
+}
+
+/// Of a blob that is not here, or not any more: unix seconds of its last expiry.
+fn unknown(expired: Option<u64>) -> ApiError {
+    match expired {
+        None => ApiError::new(Reason::BlobUnknown, "no such blob here"),
+        Some(expiry) => {
+            ApiError::new(Reason::BlobExpired, "the blob was here and has expired").with(EXPIRY, expiry)
+        }
+    }
 }
 
 fn inconsistent(id: BlobId) -> ApiError {

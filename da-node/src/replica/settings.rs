@@ -25,6 +25,10 @@ documented! {
         pub repair_wait_ms: u64,
         /// Seconds after which rows are dropped that no cosigned entry names.
         pub unsigned_seconds: u64,
+        /// Seconds for which rows are kept after their last entry has expired.
+        pub expiry_grace_seconds: u64,
+        /// Seconds between two looks for rows that nobody is owed.
+        pub sweep_seconds: u64,
     }
     elsewhere {
         /// Most bytes of rows that are kept, 0 for no limit: `storage.max_bytes`.
@@ -44,6 +48,8 @@ impl Default for Settings {
             upload_ms: 60_000,
             repair_wait_ms: 60_000,
             unsigned_seconds: 3600,
+            expiry_grace_seconds: 3600,
+            sweep_seconds: 60,
         }
     }
 }
@@ -59,6 +65,7 @@ impl Settings {
             ("rebuild_memory_bytes", self.rebuild_memory_bytes),
             ("upload_ms", self.upload_ms),
             ("unsigned_seconds", self.unsigned_seconds),
+            ("sweep_seconds", self.sweep_seconds),
         ];
         match positive.iter().find(|(_, value)| *value == 0) {
             Some((name, _)) => Err(format!("{name} is 0")),

@@ -35,6 +35,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use super::{Replica, Service, Settings};
 use crate::clock::Clock;
 use crate::log_service::LogService;
+use crate::store::log::LogStore;
 
 pub(super) const NOW: u64 = 1_800_000_000;
 pub(super) const MIN_RETENTION: u64 = 3600;
@@ -172,6 +173,24 @@ impl Net {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         (listener, endpoint)
+    }
+
+    /// Serves logs that are on disk; `before` runs before each answer. The endpoint.
+    pub(super) async fn serve_log(
+        &self,
+        logs: LogStore,
+        before: impl Fn() + Clone + Send + Sync + 'static,
+    ) -> String {
+        let (listener, endpoint) = self.listener().await;
+        let service = wire::log_server::LogServer::with_interceptor(LogService::new(logs), move |request| {
+            before();
+            Ok(request)
+        });
+        let server = tonic::transport::Server::builder()
+            .add_service(service)
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        tokio::spawn(async move { server.await.unwrap() });
+        endpoint
     }
 
     /// Another place for [`Net::serve`], and its endpoint.

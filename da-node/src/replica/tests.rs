@@ -2,6 +2,7 @@ mod cosign;
 mod epochs;
 mod ingest;
 mod peers;
+mod retention;
 mod seats;
 mod serve;
 

@@ -49,7 +49,7 @@ fn a_folder_of_another_role_is_refused() {
 
 #[test]
 fn a_folder_of_another_format_is_refused_also_when_it_has_other_columns() {
-    for version in [0, 2, u32::MAX] {
+    for version in [0, FORMAT_VERSION - 1, FORMAT_VERSION + 1, u32::MAX] {
         let folder = tempfile::tempdir().unwrap();
         let db = Db::open(folder.path(), Role::Replica, &["of a later version"]).unwrap();
         let mut batch = Batch::new();
@@ -144,4 +144,42 @@ fn damage_to_synced_writes_stops_the_start_and_a_torn_last_write_does_not() {
     std::fs::write(&log, &good[..good.len() - 3]).unwrap();
     let db = open(folder.path()).unwrap();
     assert!(db.get(COLUMN, b"a").unwrap().is_some() && db.get(COLUMN, b"b").unwrap().is_none());
+}
+
+/// Bytes of the files with large values; the write-ahead log takes no more than a constant beside them.
+fn bytes_of_values(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let values = files.filter(|file| file.path().extension().is_some_and(|it| it == "blob"));
+    values.map(|file| file.metadata().map_or(0, |it| it.len())).sum()
+}
+
+#[test]
+fn space_of_what_was_deleted_comes_back() {
+    const VALUE: usize = 1 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let db = open(folder.path()).unwrap();
+    for key in 0..96_u8 {
+        let mut batch = Batch::new();
+        batch.put(COLUMN, [key], vec![key; VALUE]);
+        db.commit(batch, Durability::Relaxed).unwrap();
+    }
+    db.compact(COLUMN).unwrap();
+    let full = bytes_of_values(folder.path());
+    assert!(full >= 96 << 20, "{full}");
+    let mut batch = Batch::new();
+    (1..96_u8).for_each(|key| batch.delete(COLUMN, [key]));
+    db.commit(batch, Durability::Synced).unwrap();
+    db.compact(COLUMN).unwrap();
+    let mut left = bytes_of_values(folder.path());
+    // Files that are of no use any more are removed in the background.
+    for _ in 0..100 {
+        if left < full / 2 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        left = bytes_of_values(folder.path());
+    }
+    assert!(left < full / 2, "{left} of {full}");
+    assert_eq!(db.get(COLUMN, &[0]).unwrap().unwrap(), vec![0; VALUE]);
+    assert_eq!(db.get(COLUMN, &[1]).unwrap(), None);
 }

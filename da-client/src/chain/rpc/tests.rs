@@ -1,3 +1,4 @@
+use alloy::primitives::Bytes;
 use axum::http::StatusCode;
 use serde_json::json;
 
@@ -124,13 +125,6 @@ async fn what_a_contract_says_is_final() {
     let status = contract.verify_certificate(&[11], &[], None).await;
     assert_eq!(status, Ok(meridian_proto::contract::Status::NoQuorum));
     assert!(matches!(contract.verify_certificate(&[15], &[], None).await, Err(ChainError::Unavailable(_))));
-}
-
-#[test]
-fn what_is_repeated_is_short_and_one_line() {
-    assert_eq!(said("a\nb"), "a b");
-    assert_eq!(said(&"é".repeat(MAX_SAID)), "é".repeat(MAX_SAID));
-    assert_eq!(said(&"é".repeat(MAX_SAID + 1)).chars().count(), MAX_SAID + 1);
 }
 
 /// The height that at least two of them have reached.

@@ -41,7 +41,7 @@ fn epochs_that_may_keep_a_blob_are_tried_in_order() {
 
 #[tokio::test]
 async fn a_blob_is_unknown_only_when_every_epoch_says_so() {
-    let unknown = || ReadError::Unknown { regions: 1 };
+    let unknown = || ReadError::Unknown { regions: 1, expired: None };
     let passing = || ReadError::Unavailable { have: 1, need: 2, faults: Vec::new() };
     let other_passing = || ReadError::Unreachable { faults: Vec::new() };
     type Said = fn() -> Result<u8, ReadError>;
@@ -50,7 +50,7 @@ async fn a_blob_is_unknown_only_when_every_epoch_says_so() {
             |reader: Reader| async move { if reader.committee().epoch() == 3 { third() } else { second() } };
         readers().first(None, read).await.map(|(found, reader)| (found, reader.committee().epoch()))
     };
-    let lost = || Err(ReadError::Unknown { regions: 1 });
+    let lost = || Err(ReadError::Unknown { regions: 1, expired: None });
     let short = || Err(ReadError::Unavailable { have: 1, need: 2, faults: Vec::new() });
     let silent = || Err(ReadError::Unreachable { faults: Vec::new() });
     assert_eq!(first(|| Ok(7), || Ok(8)).await, Ok((7, 3)));

@@ -50,7 +50,7 @@ impl wire::gateway_server::Gateway for Node<Gateway> {
         let bound = start.bind_payload_hash || self.behaviour == Gateway::UnaskedHash;
         let hash = if bound { PayloadHash(keccak256(&payload)) } else { PayloadHash::UNBOUND };
         let retention = match self.behaviour {
-            Gateway::ShortExpiry => start.retention - 3600,
+            Gateway::ShortExpiry => start.retention - 3800,
             _ => start.retention,
         };
         let entries = keys.entries(blob.id(), start.length.get(), namespace, hash, retention);

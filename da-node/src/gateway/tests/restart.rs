@@ -176,6 +176,7 @@ fn wanted(blob: &EncodedBlob, number: u64) -> Wanted {
 
 #[test]
 fn a_plan_joins_what_one_entry_serves() {
+    const HALF: u64 = MIN_RETENTION / 2;
     let blob: EncodedBlob = encode::encode(&[1, 2, 3], B256::ZERO).unwrap();
     let first = wanted(&blob, 1);
     let longer = Wanted { retention: MIN_RETENTION + 3600, ..first };
@@ -186,7 +187,7 @@ fn a_plan_joins_what_one_entry_serves() {
     assert_eq!(indices(&[first, too_long, longer]).indices, [10, 11, 11]);
     assert_eq!(indices(&[first, bound, wanted(&blob, 2)]).indices, [10, 11, 12]);
     let earlier = indices(&[first]).entries[0];
-    for (now, epoch, expected) in [(NOW, 1, 4), (NOW + 3600, 1, 4), (NOW + 3601, 1, 10), (NOW, 2, 10)] {
+    for (now, epoch, expected) in [(NOW, 1, 4), (NOW + HALF, 1, 4), (NOW + HALF + 1, 1, 10), (NOW, 2, 10)] {
         let found = plan(&[first], 10, epoch, now, |_| Ok(Some((4, earlier)))).unwrap();
         assert_eq!(found.indices, [expected], "{now} {epoch}");
         assert_eq!(found.entries.len(), usize::from(expected == 10));

@@ -286,13 +286,13 @@ async fn rows_that_no_entry_names_are_dropped_after_an_hour() {
     }
     replica.cosign(net.log().with(&named).request(0)).await.unwrap();
     net.clock.set(NOW + 3599);
-    assert_eq!(replica.drop_unsigned().await.unwrap(), 0);
+    assert_eq!(replica.sweep().await.unwrap().unsigned, 0);
     replica.shutdown().await;
     drop(replica);
     let replica = net.open(1, folder.path()).await;
     net.clock.set(NOW + 3600);
-    assert_eq!(replica.drop_unsigned().await.unwrap(), 1);
-    assert_eq!(replica.drop_unsigned().await.unwrap(), 0);
+    assert_eq!(replica.sweep().await.unwrap().unsigned, 1);
+    assert_eq!(replica.sweep().await.unwrap().unsigned, 0);
     let known = async |blob: &Blob| replica.known(blob.id()).await.is_ok();
     assert!(known(&named).await && !known(&unnamed).await);
     assert_eq!(replica.accounts.totals().0, 1);
@@ -307,7 +307,7 @@ async fn a_gateway_that_is_told_held_has_an_hour_from_then() {
     net.clock.set(NOW + 3000);
     assert_eq!(send(&replica, net.upload(1, &blob)).await.unwrap(), DisperseOutcome::Held);
     net.clock.set(NOW + 3600);
-    assert_eq!(replica.drop_unsigned().await.unwrap(), 0);
+    assert_eq!(replica.sweep().await.unwrap().unsigned, 0);
     net.clock.set(NOW + 6600);
-    assert_eq!(replica.drop_unsigned().await.unwrap(), 1);
+    assert_eq!(replica.sweep().await.unwrap().unsigned, 1);
 }

@@ -8,11 +8,8 @@ use meridian_proofs::checkpoint::CosignedCheckpoint;
 use meridian_proofs::committee::RegionId;
 use meridian_proofs::log::{CompactRange, LogEntry, verify_consistency, verify_inclusion};
 use meridian_proto::convert::{CosignAnswer, LogItem};
-use meridian_proto::wire;
-use tokio_stream::wrappers::TcpListenerStream;
 
 use super::*;
-use crate::log_service::LogService;
 use crate::replica::Replica;
 use crate::replica::testing::*;
 use crate::store::log::LogStore;
@@ -58,21 +55,7 @@ async fn keeper(
     logs.set_checkpoint(&mut batch, &CosignedCheckpoint { signed, cosignatures: Vec::new() });
     spoil(&logs, &mut batch);
     db.commit(batch, Durability::Relaxed).unwrap();
-    serve_log(net, logs, || {}).await
-}
-
-/// Serves what is on disk; `before` runs before each answer.
-async fn serve_log(net: &Net, logs: LogStore, before: impl Fn() + Clone + Send + Sync + 'static) -> String {
-    let (listener, endpoint) = net.listener().await;
-    let service = wire::log_server::LogServer::with_interceptor(LogService::new(logs), move |request| {
-        before();
-        Ok(request)
-    });
-    let server = tonic::transport::Server::builder()
-        .add_service(service)
-        .serve_with_incoming(TcpListenerStream::new(listener));
-    tokio::spawn(async move { server.await.unwrap() });
-    endpoint
+    net.serve_log(logs, || {}).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,7 +146,7 @@ async fn a_source_that_is_right_and_slow_makes_room_for_the_next() {
                 tokio::task::block_in_place(|| std::thread::sleep(Duration::from_millis(1100)));
             }
         };
-        endpoints.push(serve_log(&net, logs, wait).await);
+        endpoints.push(net.serve_log(logs, wait).await);
     }
     net.next_epoch(0, |parts| {
         for seat in &mut parts.seats {
@@ -335,7 +318,7 @@ async fn entries_that_only_somebody_who_is_away_has_are_waited_for() {
         let count = move || {
             asked.fetch_add(usize::from(is_gateway), Ordering::Relaxed);
         };
-        endpoints.push(serve_log(&net, logs, count).await);
+        endpoints.push(net.serve_log(logs, count).await);
     }
     net.anchor(&log);
     net.next_epoch(0, |parts| {
