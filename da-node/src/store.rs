@@ -9,8 +9,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use meridian_proto::error::{ApiError, Reason};
 use rocksdb::{
-    ColumnFamily, ColumnFamilyDescriptor, DB, DBRecoveryMode, Direction, IteratorMode, LogLevel, Options,
-    ReadOptions, WriteBatch, WriteOptions,
+    BottommostLevelCompaction, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBRecoveryMode,
+    Direction, IteratorMode, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use crate::{cpu, metrics};
@@ -29,6 +29,9 @@ const STAMP: &[u8] = b"format";
 const CRC_LEN: usize = 4;
 /// Values from this size on live in blob files: they are written once and not moved by compaction.
 const BLOB_BYTES: u64 = 4096;
+/// How many of the blob files, the oldest first, a compaction rewrites without garbage.
+const OLD_FILES: &str = "0.25";
+const ALL_FILES: &str = "1.0";
 /// Memory of one column's write buffer.
 const WRITE_BUFFER: usize = 32 << 20;
 /// Size of the write-ahead log at which columns are flushed.
@@ -325,13 +328,39 @@ impl Db {
         cpu::blocking(move || store.commit(batch, durability)).await
     }
 
-    /// Rewrites a column without what was deleted, and gives the space back to the disk. Reads and writes go on.
+    /// The first key from `start` on. Its value is not looked at.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn next_key(&self, column: &'static str, start: &[u8]) -> Result<Option<Box<[u8]>>, StoreError> {
+        let from = IteratorMode::From(start, Direction::Forward);
+        let pair = self.inner.db.iterator_cf_opt(self.column(column)?, read_options(), from).next();
+        pair.transpose()
+            .map(|pair| pair.map(|(key, _)| key))
+            .map_err(|error| self.read_error(column, start, error))
+    }
+
+    /// Rewrites a column's keys without those that were deleted, which gives back the files that hold nothing else; all
+    /// of it where half of what its files hold is garbage. Reads and writes go on.
     ///
     /// # Errors
     /// When there is no such column.
     pub fn compact(&self, column: &'static str) -> Result<(), StoreError> {
-        self.inner.db.compact_range_cf(self.column(column)?, None::<&[u8]>, None::<&[u8]>);
-        Ok(())
+        let (db, handle) = (&self.inner.db, self.column(column)?);
+        db.compact_range_cf(handle, None::<&[u8]>, None::<&[u8]>);
+        let bytes = |name: &str| db.property_int_value_cf(handle, name).ok().flatten().unwrap_or(0);
+        if 2 * bytes("rocksdb.live-blob-file-garbage-size") <= bytes("rocksdb.live-blob-file-size") {
+            return Ok(());
+        }
+        let collect = |cutoff| {
+            let set = db.set_options_cf(handle, &[("blob_garbage_collection_age_cutoff", cutoff)]);
+            set.map_err(|error| self.read_error(column, &[], error))
+        };
+        collect(ALL_FILES)?;
+        let mut options = CompactOptions::default();
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        db.compact_range_cf_opt(handle, None::<&[u8]>, None::<&[u8]>, &options);
+        collect(OLD_FILES)
     }
 
     /// After a failed write or sync the kernel may have dropped the dirty pages, so that a later sync would succeed

@@ -314,7 +314,13 @@ async fn four_seats_in_a_region_bear_one_that_is_down() -> Result<()> {
 /// Nobody reads what has expired, everybody is told when, and what is put again is there again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blob_goes_when_it_has_expired_for_certain() -> Result<()> {
-    let replica = replica::Settings { expiry_grace_seconds: 1, sweep_seconds: 1, ..Default::default() };
+    let (expiry_grace_seconds, sweep_seconds) = (5, 1);
+    let replica = replica::Settings {
+        expiry_grace_seconds,
+        sweep_seconds,
+        unsigned_seconds: expiry_grace_seconds,
+        ..Default::default()
+    };
     let network = Network::start(Plan { retention: (3, 60), replica, ..Plan::default() }).await?;
     let (reader, submitter) = (network.reader(), network.submitter());
     let (short, long) = (payload::noise(40_000, 1), payload::noise(40_000, 2));
@@ -323,7 +329,7 @@ async fn a_blob_goes_when_it_has_expired_for_certain() -> Result<()> {
     let kept = PutOptions { retention: 60, ..options() };
     let kept = submitter.put(long.clone(), &kept, &Silent).await?.certificate;
     assert!(reader.payload(expiring.id(), &Silent).await?.payload == short);
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
     // Without a chain a quorum's checkpoints tell the time: nothing goes before the next one.
     assert!(reader.payload(expiring.id(), &Silent).await?.payload == short);
     network.submitter().put(payload::noise(100, 3), &brief, &Silent).await?;

@@ -171,7 +171,9 @@ impl Replica {
         self.db.commit(batch, Durability::Synced)?;
 
         owed.iter().for_each(|owed| self.accounts.charge(owed));
-        let named = new.iter().filter(|entry| self.has_seat(entry.epoch));
+        // An entry that has expired keeps nothing: what a gateway was promised stays without it.
+        let now = self.clock.now();
+        let named = new.iter().filter(|entry| self.has_seat(entry.epoch) && entry.expiry > now);
         named.for_each(|entry| self.note_signed(&entry.blob_id));
         self.accounts.appended(&gateway, accepted.of_epoch(checkpoint.epoch), self.clock.now());
         self.floors.passed(checkpoint);

@@ -12,6 +12,7 @@ use meridian_proofs::Address;
 use meridian_proofs::checkpoint::CosignedCheckpoint;
 use meridian_proofs::committee::Committee;
 use meridian_proofs::ids::BlobId;
+use meridian_proto::convert::EntryRef;
 
 use super::Replica;
 use super::rows::Expiry;
@@ -31,12 +32,6 @@ pub struct Dropped {
     pub unsigned: u64,
     /// Their last entry has expired.
     pub expired: u64,
-}
-
-/// Why a blob is dropped.
-enum Why {
-    Unsigned,
-    Expired,
 }
 
 impl Replica {
@@ -72,16 +67,19 @@ impl Replica {
     pub async fn sweep(self: &Arc<Self>) -> Result<Dropped, StoreError> {
         let mut dropped = Dropped::default();
         for id in self.overdue() {
-            self.drop_if_done(Expiry { at: 0, blob: id }, 0, &mut dropped).await?;
+            let was = self.alone(id, move |replica| replica.drop_unsigned(&id)).await?;
+            dropped.unsigned += u64::from(was);
         }
-        let mut start = None;
+        let mut at = self.first_expiry(None).await?;
         let mut due = self.due_by_clock();
-        if self.first_expiry(start, due).await?.is_some() {
+        if at.as_ref().is_some_and(|expiry| expiry.at <= due) {
             due = due.min(self.confirmed_time().await.saturating_sub(self.settings.expiry_grace_seconds));
         }
-        while let Some(expiry) = self.first_expiry(start, due).await? {
-            start = Some(expiry);
-            self.drop_if_done(expiry, due, &mut dropped).await?;
+        while let Some(expiry) = at.filter(|expiry| expiry.at <= due) {
+            let done = expiry.clone();
+            let was = self.alone(expiry.blob, move |replica| replica.drop_expired(&done)).await?;
+            dropped.expired += u64::from(was);
+            at = self.first_expiry(Some(expiry)).await?;
         }
         metrics::get().dropped_uploads.add(dropped.unsigned, &[]);
         metrics::get().expired_blobs.add(dropped.expired, &[]);
@@ -95,9 +93,8 @@ impl Replica {
         self.clock.now().saturating_sub(self.settings.expiry_grace_seconds)
     }
 
-    async fn first_expiry(&self, after: Option<Expiry>, due: u64) -> Result<Option<Expiry>, StoreError> {
-        let found = self.read(move |rows| rows.next_expiry(after)).await?;
-        Ok(found.filter(|expiry| expiry.at <= due))
+    async fn first_expiry(&self, after: Option<Expiry>) -> Result<Option<Expiry>, StoreError> {
+        self.read(move |rows| rows.next_expiry(after.as_ref())).await
     }
 
     /// The time that others than this host have seen pass: of the settled block, or without a chain of a checkpoint that
@@ -154,67 +151,77 @@ impl Replica {
         since.saturating_add(self.settings.unsigned_seconds) <= self.clock.now()
     }
 
-    async fn drop_if_done(
+    /// Does something with a blob's lock alone. What is damaged is passed over: it must not keep the rest from going.
+    async fn alone(
         self: &Arc<Self>,
-        expiry: Expiry,
-        due: u64,
-        dropped: &mut Dropped,
-    ) -> Result<(), StoreError> {
-        let lock = Arc::clone(&self.locks[self.lock_of(&expiry.blob)]).write_owned().await;
+        id: BlobId,
+        work: impl FnOnce(&Self) -> Result<bool, StoreError> + Send + 'static,
+    ) -> Result<bool, StoreError> {
+        let lock = Arc::clone(&self.locks[self.lock_of(&id)]).write_owned().await;
         let replica = Arc::clone(self);
-        let why = cpu::blocking(move || {
+        let outcome = cpu::blocking(move || {
             let _lock = lock;
-            replica.drop_now(&expiry, due)
+            work(&replica)
         });
-        match why.await? {
-            Some(Why::Unsigned) => dropped.unsigned += 1,
-            Some(Why::Expired) => dropped.expired += 1,
-            None => {}
+        match outcome.await {
+            Err(error @ StoreError::Damaged { .. }) => {
+                tracing::error!(blob = %id, %error, "cannot drop a blob");
+                Ok(false)
+            }
+            outcome => outcome,
         }
-        Ok(())
     }
 
-    /// Drops a blob if nobody is owed it by now. The caller has the blob's lock alone.
-    fn drop_now(&self, expiry: &Expiry, due: u64) -> Result<Option<Why>, StoreError> {
+    /// Drops a blob if no entry names it by now. The caller has the blob's lock alone.
+    fn drop_unsigned(&self, id: &BlobId) -> Result<bool, StoreError> {
+        if !self.promised().get(id).is_some_and(|since| self.is_overdue(*since)) {
+            return Ok(false);
+        }
+        let is_named = self.rows.is_named(id)?;
+        let was = !is_named && self.delete(id, Batch::new(), None)?;
+        self.note_signed(id);
+        Ok(was)
+    }
+
+    /// Forgets an entry that has expired, and drops its blob if no other names it. The caller has the blob's lock alone.
+    fn drop_expired(&self, expiry: &Expiry) -> Result<bool, StoreError> {
         let id = &expiry.blob;
-        let since = self.promised().get(id).copied();
-        if since.is_some_and(|since| !self.is_overdue(since)) {
-            return Ok(None);
+        // Before the start others may have been promised.
+        let since = self.promised().get(id).copied().unwrap_or(self.started);
+        if !self.is_overdue(since) {
+            return Ok(false);
         }
-        let entries = self.rows.entries(id, usize::MAX)?;
-        let latest = entries.iter().map(|named| named.entry.expiry).max();
-        if latest.is_some_and(|latest| latest > due) {
-            self.note_signed(id);
-            // It need not be looked at again and again until the later one expires. If this is lost it is.
-            let mut batch = Batch::new();
-            self.rows.delete_expiry(&mut batch, expiry);
-            self.db.commit(batch, Durability::Relaxed)?;
-            return Ok(None);
-        }
-        let record = self.rows.record(id)?;
+        let named = self.rows.expiring(expiry)?;
         let mut batch = Batch::new();
+        self.rows.delete_entry(&mut batch, expiry, named.as_ref());
+        if self.rows.is_named_otherwise(expiry)? {
+            self.db.commit(batch, Durability::Synced)?;
+            return Ok(false);
+        }
+        let was = self.delete(id, batch, named.as_ref())?;
+        self.note_signed(id);
+        Ok(was)
+    }
+
+    /// Deletes what there is of a blob beside its entries, the last of which may have expired.
+    fn delete(&self, id: &BlobId, mut batch: Batch, last: Option<&EntryRef>) -> Result<bool, StoreError> {
+        let record = self.rows.record(id)?;
         if let Some(record) = &record {
             self.rows.delete(&mut batch, id, record);
+            if let Some(last) = last {
+                self.rows.put_expired(&mut batch, &last.entry)?;
+            }
         }
-        for named in &entries {
-            self.rows.delete_entry(&mut batch, named);
-        }
-        if let Some(latest) = latest {
-            self.rows.put_expired(&mut batch, id, &entries, latest);
-        }
-        self.rows.delete_expiry(&mut batch, expiry);
         let view = self.view();
         let gateways = view.epochs.terms().iter().flat_map(|term| term.committee.gateways());
-        let gateways = gateways.map(|it| it.address).chain(entries.iter().map(|named| named.gateway));
-        for gateway in gateways {
+        for gateway in gateways.map(|it| it.address).chain(last.map(|last| last.gateway)) {
             self.rows.delete_owed(&mut batch, &gateway, id);
         }
         self.db.commit(batch, Durability::Synced)?;
-        self.note_signed(id);
-        let Some(record) = record else { return Ok(None) };
+        let Some(record) = record else { return Ok(false) };
         self.accounts.deleted(id, record.row_bytes());
         self.garbage.fetch_add(record.row_bytes(), Ordering::Relaxed);
-        Ok(Some(if latest.is_some() { Why::Expired } else { Why::Unsigned }))
+        Ok(true)
     }
 
     /// Gives the space of dropped rows back to the disk when it is worth the work.

@@ -10,7 +10,7 @@ use meridian_proofs::rlc::RlcVector;
 use meridian_proofs::row_proof::{BlobContext, VerifiedRange};
 use meridian_proofs::shape::RowRange;
 use meridian_proofs::{Address, B256};
-use meridian_proto::convert::EntryRef;
+use meridian_proto::convert::{EntryRef, LookupKey};
 
 use super::record::{Record, StoredRange, wide};
 use crate::store::{Batch, Db, StoreError};
@@ -52,11 +52,23 @@ pub(super) struct Owed {
 }
 
 /// When an entry that names a blob expires.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Expiry {
     /// Unix seconds.
     pub(super) at: u64,
     pub(super) blob: BlobId,
+    /// Where the entry is noted.
+    named: Vec<u8>,
+}
+
+impl Expiry {
+    fn of(gateway: &Address, index: u64, entry: &LogEntry) -> Self {
+        Self { at: entry.expiry, blob: entry.blob_id, named: named_key(gateway, index, entry) }
+    }
+
+    fn key(&self) -> Vec<u8> {
+        [&self.at.to_be_bytes()[..], &self.named].concat()
+    }
 }
 
 /// Rows that are to be read from one stored value.
@@ -241,53 +253,54 @@ impl Rows {
     pub(super) fn put_entry(&self, batch: &mut Batch, gateway: &Address, index: u64, entry: &LogEntry) {
         let key = named_key(gateway, index, entry);
         batch.put(NAMED, key, Bytes::copy_from_slice(&entry.encode()));
-        let expiry = Expiry { at: entry.expiry, blob: entry.blob_id };
-        batch.put(EXPIRIES, expiry_key(&expiry), Bytes::new());
+        batch.put(EXPIRIES, Expiry::of(gateway, index, entry).key(), Bytes::new());
         if entry.payload_hash.is_bound() {
-            batch.put(ALIASES, alias_key(entry), Bytes::new());
+            batch.put(ALIASES, alias_key(gateway, index, entry), Bytes::new());
         }
+    }
+
+    /// The entry that expires, if it is noted.
+    pub(super) fn expiring(&self, expiry: &Expiry) -> Result<Option<EntryRef>, StoreError> {
+        let found = self.db.get(NAMED, &expiry.named)?;
+        found.map(|value| self.decode_named(&expiry.named, &value)).transpose()
     }
 
     /// Forgets an entry that named a blob.
-    pub(super) fn delete_entry(&self, batch: &mut Batch, named: &EntryRef) {
-        let entry = &named.entry;
-        batch.delete(NAMED, named_key(&named.gateway, named.index, entry));
-        self.delete_expiry(batch, &Expiry { at: entry.expiry, blob: entry.blob_id });
-        if entry.payload_hash.is_bound() {
-            batch.delete(ALIASES, alias_key(entry));
+    pub(super) fn delete_entry(&self, batch: &mut Batch, expiry: &Expiry, named: Option<&EntryRef>) {
+        batch.delete(EXPIRIES, expiry.key());
+        batch.delete(NAMED, expiry.named.clone());
+        if let Some(EntryRef { gateway, index, entry }) = named.filter(|it| it.entry.payload_hash.is_bound())
+        {
+            batch.delete(ALIASES, alias_key(gateway, *index, entry));
         }
     }
 
-    /// Forgets when an entry expires.
-    pub(super) fn delete_expiry(&self, batch: &mut Batch, expiry: &Expiry) {
-        batch.delete(EXPIRIES, expiry_key(expiry));
-    }
-
     /// The first expiry of an entry that names a blob, or the next one.
-    pub(super) fn next_expiry(&self, after: Option<Expiry>) -> Result<Option<Expiry>, StoreError> {
-        let start = after.map(|expiry| [&expiry_key(&expiry)[..], &[0]].concat());
-        let Some((key, _)) = self.db.scan(EXPIRIES, &[], &start.unwrap_or_default(), 1)?.pop() else {
-            return Ok(None);
-        };
-        let decoded = key.split_first_chunk::<8>().and_then(|(at, blob)| {
-            let blob = <[u8; 32]>::try_from(blob).ok()?.into();
-            Some(Expiry { at: u64::from_be_bytes(*at), blob })
+    pub(super) fn next_expiry(&self, after: Option<&Expiry>) -> Result<Option<Expiry>, StoreError> {
+        let start = after.map(|expiry| [&expiry.key()[..], &[0]].concat());
+        let Some(key) = self.db.next_key(EXPIRIES, &start.unwrap_or_default())? else { return Ok(None) };
+        let decoded = key.split_first_chunk::<8>().and_then(|(at, named)| {
+            let blob = BlobId::from(*named.first_chunk::<32>()?);
+            Some(Expiry { at: u64::from_be_bytes(*at), blob, named: named.to_vec() })
         });
         decoded.map(Some).ok_or_else(|| self.db.damage(EXPIRIES, &key))
     }
 
-    /// Keeps in mind that a blob was here until then, for those who ask for it or for the payload of its entries.
-    pub(super) fn put_expired(&self, batch: &mut Batch, id: &BlobId, entries: &[EntryRef], expiry: u64) {
-        let hashes = entries.iter().map(|named| named.entry.payload_hash).filter(PayloadHash::is_bound);
-        for key in hashes.map(|hash| *hash.as_bytes()).chain([*id.as_bytes()]) {
-            batch.put(EXPIRED, key, expiry.to_be_bytes().to_vec());
+    /// Keeps in mind that a blob was here until then, for those who ask for it or for the payload of the entry.
+    pub(super) fn put_expired(&self, batch: &mut Batch, entry: &LogEntry) -> Result<(), StoreError> {
+        let bound = entry.payload_hash.is_bound().then_some(LookupKey::Payload(entry.payload_hash));
+        for key in bound.into_iter().chain([LookupKey::Blob(entry.blob_id)]) {
+            let before = self.expired(&key)?.unwrap_or_default();
+            batch.put(EXPIRED, expired_key(&key), before.max(entry.expiry).to_be_bytes().to_vec());
         }
+        Ok(())
     }
 
     /// When the last entry of a blob, or of a payload, expired that was here.
-    pub(super) fn expired(&self, key: &[u8; 32]) -> Result<Option<u64>, StoreError> {
-        let Some(value) = self.db.get(EXPIRED, key)? else { return Ok(None) };
-        let expiry = <[u8; 8]>::try_from(&value[..]).map_err(|_| self.db.damage(EXPIRED, key))?;
+    pub(super) fn expired(&self, key: &LookupKey) -> Result<Option<u64>, StoreError> {
+        let key = expired_key(key);
+        let Some(value) = self.db.get(EXPIRED, &key)? else { return Ok(None) };
+        let expiry = <[u8; 8]>::try_from(&value[..]).map_err(|_| self.db.damage(EXPIRED, &key))?;
         Ok(Some(u64::from_be_bytes(expiry)))
     }
 
@@ -308,21 +321,36 @@ impl Rows {
 
     /// The cosigned entries that name a blob, the latest first.
     pub(super) fn entries(&self, id: &BlobId, limit: usize) -> Result<Vec<EntryRef>, StoreError> {
-        let decode = |(key, value): (Box<[u8]>, Bytes)| {
-            let decoded = key.get(40..).and_then(|rest| {
-                let (gateway, index) = rest.split_first_chunk::<20>()?;
-                let index = u64::from_be_bytes(index.try_into().ok()?);
-                let entry = LogEntry::decode(&value).ok()?;
-                Some(EntryRef { gateway: Address::new(*gateway), index, entry })
-            });
-            decoded.ok_or_else(|| self.db.damage(NAMED, &key))
+        let pairs = self.db.scan(NAMED, id.as_bytes(), &[], limit)?;
+        pairs.into_iter().map(|(key, value)| self.decode_named(&key, &value)).collect()
+    }
+
+    fn decode_named(&self, key: &[u8], value: &[u8]) -> Result<EntryRef, StoreError> {
+        let decoded = key.get(40..).and_then(|rest| {
+            let (gateway, index) = rest.split_first_chunk::<20>()?;
+            let index = u64::from_be_bytes(index.try_into().ok()?);
+            let entry = LogEntry::decode(value).ok()?;
+            Some(EntryRef { gateway: Address::new(*gateway), index, entry })
+        });
+        decoded.ok_or_else(|| self.db.damage(NAMED, key))
+    }
+
+    /// Whether another cosigned entry than the one that expires names its blob.
+    pub(super) fn is_named_otherwise(&self, expiry: &Expiry) -> Result<bool, StoreError> {
+        let start = self.db.next_key(NAMED, expiry.blob.as_bytes())?;
+        let next = match start {
+            Some(first) if *first == *expiry.named => {
+                self.db.next_key(NAMED, &[&expiry.named[..], &[0]].concat())?
+            }
+            other => other,
         };
-        self.db.scan(NAMED, id.as_bytes(), &[], limit)?.into_iter().map(decode).collect()
+        Ok(next.is_some_and(|key| key.starts_with(expiry.blob.as_bytes())))
     }
 
     /// Whether a cosigned entry names a blob.
     pub(super) fn is_named(&self, id: &BlobId) -> Result<bool, StoreError> {
-        Ok(!self.db.scan(NAMED, id.as_bytes(), &[], 1)?.is_empty())
+        let next = self.db.next_key(NAMED, id.as_bytes())?;
+        Ok(next.is_some_and(|key| key.starts_with(id.as_bytes())))
     }
 
     /// The blobs that entries with a payload hash name, the one that was named first before the others: whoever names
@@ -330,7 +358,7 @@ impl Rows {
     pub(super) fn aliases(&self, hash: &PayloadHash) -> Result<Vec<BlobId>, StoreError> {
         let mut found = Vec::new();
         for (key, _) in self.db.scan(ALIASES, hash.as_bytes(), &[], ALIAS_SCAN)? {
-            let id = key.get(40..).and_then(|id| <[u8; 32]>::try_from(id).ok()).map(BlobId::from);
+            let id = key.get(40..).and_then(<[u8]>::first_chunk::<32>).map(|id| BlobId::from(*id));
             let id = id.ok_or_else(|| self.db.damage(ALIASES, &key))?;
             if !found.contains(&id) {
                 found.push(id);
@@ -374,12 +402,17 @@ fn named_key(gateway: &Address, index: u64, entry: &LogEntry) -> Vec<u8> {
     [&entry.blob_id.as_bytes()[..], &age, gateway.as_slice(), &index.to_be_bytes()].concat()
 }
 
-fn alias_key(entry: &LogEntry) -> Vec<u8> {
-    [entry.payload_hash.as_bytes(), &entry.time.to_be_bytes()[..], entry.blob_id.as_bytes()].concat()
+fn alias_key(gateway: &Address, index: u64, entry: &LogEntry) -> Vec<u8> {
+    let (time, id) = (entry.time.to_be_bytes(), entry.blob_id);
+    let (hash, index) = (entry.payload_hash, index.to_be_bytes());
+    [&hash.as_bytes()[..], &time, id.as_bytes(), gateway.as_slice(), &index].concat()
 }
 
-fn expiry_key(expiry: &Expiry) -> Vec<u8> {
-    [&expiry.at.to_be_bytes()[..], expiry.blob.as_bytes()].concat()
+fn expired_key(key: &LookupKey) -> Vec<u8> {
+    match key {
+        LookupKey::Blob(id) => [&[0][..], id.as_bytes()].concat(),
+        LookupKey::Payload(hash) => [&[1][..], hash.as_bytes()].concat(),
+    }
 }
 
 fn owed_key(gateway: &Address, blob: &BlobId) -> Vec<u8> {

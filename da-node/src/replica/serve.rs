@@ -198,10 +198,6 @@ impl Replica {
                     LookupKey::Payload(hash) => rows.aliases(&hash)?,
                 };
                 let mut candidates = Vec::new();
-                let key = match &request.key {
-                    LookupKey::Blob(id) => *id.as_bytes(),
-                    LookupKey::Payload(hash) => *hash.as_bytes(),
-                };
                 for id in ids {
                     if candidates.len() == MAX_CANDIDATES {
                         break;
@@ -215,7 +211,7 @@ impl Replica {
                         inconsistent: record.inconsistent,
                     });
                 }
-                let expired = if candidates.is_empty() { rows.expired(&key)? } else { None };
+                let expired = if candidates.is_empty() { rows.expired(&request.key)? } else { None };
                 Ok((candidates, expired))
             })
             .await;
@@ -233,7 +229,7 @@ impl Replica {
     pub(super) async fn known(&self, id: BlobId) -> Result<Record, ApiError> {
         let read = move |rows: &rows::Rows| match rows.record(&id)? {
             Some(record) => Ok(Ok(record)),
-            None => Ok(Err(rows.expired(id.as_bytes())?)),
+            None => Ok(Err(rows.expired(&LookupKey::Blob(id))?)),
         };
         self.read(read).await?.map_err(unknown)
     }

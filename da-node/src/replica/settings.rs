@@ -25,7 +25,8 @@ documented! {
         pub repair_wait_ms: u64,
         /// Seconds after which rows are dropped that no cosigned entry names.
         pub unsigned_seconds: u64,
-        /// Seconds for which rows are kept after their last entry has expired.
+        /// Seconds for which rows are kept after their last entry has expired, no less than `unsigned_seconds`: a gateway may
+        /// count on them that long for an entry that is to come.
         pub expiry_grace_seconds: u64,
         /// Seconds between two looks for rows that nobody is owed.
         pub sweep_seconds: u64,
@@ -69,6 +70,9 @@ impl Settings {
         ];
         match positive.iter().find(|(_, value)| *value == 0) {
             Some((name, _)) => Err(format!("{name} is 0")),
+            None if self.expiry_grace_seconds < self.unsigned_seconds => {
+                Err("expiry_grace_seconds is less than unsigned_seconds".to_owned())
+            }
             None if self.rebuilds == 0 => Err("rebuilds is 0".to_owned()),
             None => Ok(()),
         }

@@ -84,7 +84,9 @@ async fn a_later_entry_prolongs_what_is_kept() {
     net.clock.set(END + 599);
     settle(&net, END + 599);
     assert_eq!(replica.sweep().await.unwrap(), NOTHING);
+    // The first entry is gone, and the blob stays.
     assert_eq!(replica.rows.next_expiry(None).unwrap().map(|it| it.at), Some(NOW + 600 + MIN_RETENTION));
+    assert_eq!(replica.rows.entries(&blob.id(), 9).unwrap().len(), 1);
     assert!(is_here(&replica, &blob).await);
     net.clock.set(END + 600);
     settle(&net, END + 600);
@@ -216,4 +218,61 @@ async fn without_a_chain_a_quorum_confirms_the_time() {
         tell(timestamp, signers);
         assert_eq!(replica.sweep().await.unwrap(), expected, "{timestamp} {signers:?}");
     }
+}
+
+/// Whom it told before that rows are held it does not know any more.
+#[tokio::test]
+async fn for_an_hour_after_a_start_nothing_that_expired_goes() {
+    let (net, folder) = (Net::alone().await, tempfile::tempdir().unwrap());
+    let (replica, blob, _) = one(&net, folder.path()).await;
+    replica.shutdown().await;
+    drop(replica);
+    net.clock.set(END);
+    settle(&net, END + 86_400);
+    let replica = net.open(1, folder.path()).await;
+    for (time, expected) in [(END + 3599, NOTHING), (END + 3600, ONE)] {
+        net.clock.set(time);
+        assert!(is_here(&replica, &blob).await);
+        assert_eq!(replica.sweep().await.unwrap(), expected);
+    }
+}
+
+/// An entry that is dated back and has expired takes no promise away.
+#[tokio::test]
+async fn an_entry_that_has_expired_ends_no_promise() {
+    let (net, folder) = (Net::alone().await, tempfile::tempdir().unwrap());
+    let replica = net.open(1, folder.path()).await;
+    let blob = Blob::of(3000, 1);
+    net.clock.set(END);
+    settle(&net, END);
+    send(&replica, net.upload(1, &blob)).await.unwrap();
+    let mut log = net.log().with(&blob);
+    log.timestamp = END;
+    replica.cosign(log.request(0)).await.unwrap();
+    assert_eq!(replica.sweep().await.unwrap(), NOTHING);
+    assert!(is_here(&replica, &blob).await);
+    net.clock.set(END + 3600);
+    assert_eq!(replica.sweep().await.unwrap(), Dropped { unsigned: 0, expired: 1 });
+}
+
+#[tokio::test]
+async fn what_is_damaged_does_not_keep_the_rest() {
+    let (net, folder) = (Net::alone().await, tempfile::tempdir().unwrap());
+    let replica = net.open(1, folder.path()).await;
+    let blobs = [1, 2, 3].map(|seed| Blob::of(3000, seed));
+    let mut log = net.log();
+    for blob in &blobs {
+        send(&replica, net.upload(1, blob)).await.unwrap();
+        log = log.with(blob);
+    }
+    replica.cosign(log.request(0)).await.unwrap();
+    let named = "entries_by_blob";
+    let (key, _) = replica.db.scan(named, blobs[1].id().as_bytes(), &[], 1).unwrap().remove(0);
+    let mut batch = Batch::new();
+    batch.put(named, key, &b"no entry"[..]);
+    replica.db.commit(batch, Durability::Synced).unwrap();
+    net.clock.set(END);
+    settle(&net, END);
+    assert_eq!(replica.sweep().await.unwrap(), Dropped { unsigned: 0, expired: 2 });
+    assert!(is_here(&replica, &blobs[1]).await);
 }
