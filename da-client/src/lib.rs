@@ -12,7 +12,7 @@ mod progress;
 pub mod rpc;
 pub mod submit;
 pub mod survey;
-mod time;
+pub mod time;
 pub mod trace;
 
 pub use progress::{Progress, Silent};

@@ -1,10 +1,18 @@
 //! Times as people read them.
 
 /// A time in UTC: 2026-01-31 23:59:59Z.
-pub(crate) fn utc(unix: u64) -> String {
-    let (days, seconds) = (unix / 86_400, unix % 86_400);
+#[must_use]
+pub fn utc(unix: u64) -> String {
+    let seconds = unix % 86_400;
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{} {hour:02}:{minute:02}:{second:02}Z", date(unix))
+}
+
+/// The day of a time in UTC: 2026-01-31.
+#[must_use]
+pub fn date(unix: u64) -> String {
     // Civil date from days, with years that begin in March (Howard Hinnant's algorithm).
-    let days = days + 719_468;
+    let days = unix / 86_400 + 719_468;
     let era = days / 146_097;
     let day_of_era = days % 146_097;
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -13,8 +21,7 @@ pub(crate) fn utc(unix: u64) -> String {
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
+    format!("{year:04}-{month:02}-{day:02}")
 }
 
 #[cfg(test)]
@@ -36,7 +43,21 @@ mod tests {
     }
 
     #[test]
+    fn days_become_dates() {
+        for (days, text) in [
+            (0, "1970-01-01"),
+            (58, "1970-02-28"),
+            (59, "1970-03-01"),
+            (11_016, "2000-02-29"),
+            (11_017, "2000-03-01"),
+            (20_453, "2025-12-31"),
+        ] {
+            assert_eq!(date(days * 86_400), text);
+        }
+    }
+
+    #[test]
     fn no_time_panics() {
-        utc(u64::MAX);
+        assert!(utc(u64::MAX).ends_with('Z'));
     }
 }
