@@ -16,9 +16,9 @@ use rocksdb::{
 use crate::{cpu, metrics};
 
 pub mod log;
-
 #[cfg(test)]
 mod tests;
+mod wal;
 
 /// The format of everything that this version writes.
 pub const FORMAT_VERSION: u32 = 2;
@@ -202,6 +202,12 @@ impl Db {
         let mut names: BTreeSet<String> = columns.iter().map(|name| (*name).to_owned()).collect();
         names.extend([META.to_owned(), "default".to_owned()]);
         if exists {
+            let io_failed =
+                |error: std::io::Error| StoreError::Failed { path: path.into(), error: error.to_string() };
+            if let Some(log) = wal::find_reused(path).map_err(io_failed)? {
+                let error = format!("write-ahead log {} is damaged", log.display());
+                return Err(StoreError::Failed { path: path.into(), error });
+            }
             names.extend(DB::list_cf(&options, path).map_err(failed)?);
         }
         let descriptors = names.into_iter().map(|name| ColumnFamilyDescriptor::new(name, column_options()));

@@ -146,6 +146,29 @@ fn damage_to_synced_writes_stops_the_start_and_a_torn_last_write_does_not() {
     assert!(db.get(COLUMN, b"a").unwrap().is_some() && db.get(COLUMN, b"b").unwrap().is_none());
 }
 
+/// RocksDB itself would read such a log for ever, or forget all of it.
+#[test]
+fn records_of_a_reused_log_stop_the_start() {
+    for record in 0..3 {
+        let folder = tempfile::tempdir().unwrap();
+        let db = open(folder.path()).unwrap();
+        let log = write_ahead_log(folder.path());
+        let mut starts = Vec::new();
+        // The second one is cut in two at the end of the log's first block.
+        for (key, length) in [(b"a", 10), (b"b", 40_000), (b"c", 10)] {
+            starts.push(usize::try_from(log.metadata().unwrap().len()).unwrap());
+            let mut batch = Batch::new();
+            batch.put(COLUMN, *key, vec![1; length]);
+            db.commit(batch, Durability::Synced).unwrap();
+        }
+        drop(db);
+        let mut bytes = std::fs::read(&log).unwrap();
+        bytes[starts[record] + 6] ^= 4;
+        std::fs::write(&log, bytes).unwrap();
+        assert!(matches!(open(folder.path()), Err(StoreError::Failed { .. })), "{record}");
+    }
+}
+
 /// Bytes of the files with large values; the write-ahead log takes no more than a constant beside them.
 fn bytes_of_values(folder: &Path) -> u64 {
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
