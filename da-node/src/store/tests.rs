@@ -1,5 +1,7 @@
 use super::*;
 
+mod model;
+
 const COLUMN: &str = "things";
 
 fn open(path: &Path) -> Result<Db, StoreError> {
