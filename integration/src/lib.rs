@@ -7,6 +7,7 @@ pub mod liars;
 pub mod load;
 pub mod network;
 pub mod otlp;
+pub mod pair;
 pub mod payload;
 pub mod ports;
 pub mod programs;
