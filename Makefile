@@ -6,7 +6,8 @@ FUZZ_DIR := $(CARGO_TARGET_DIR)-fuzz
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= $(notdir $(wildcard proofs/fuzz/corpus/*))
 
-# How long no endpoint of the chain answers in the soak.
+# How many members are killed in the soak, and how long no endpoint of the chain answers.
+KILLS ?= 1000
 OUTAGE_SECONDS ?= 3600
 
 CARGO_FLAGS := --release --locked --workspace
@@ -39,7 +40,8 @@ bench: ## The codec beside its peers and a floor; writes docs/benchmarks.md
 load: ## Put-to-certificate and get on a network of its own, with the floor beside it; writes docs/benchmarks.md
 	cargo run --release --locked -p meridian-integration --bin load -- --devnet --record docs/benchmarks.md
 
-soak: ## Tests that take long: anchoring after an hour without a chain
+soak: ## Tests that take long: a thousand kills under load, anchoring after an hour without a chain
+	MERIDIAN_KILLS=$(KILLS) cargo test $(CARGO_FLAGS) --test kill -- --nocapture
 	OUTAGE_SECONDS=$(OUTAGE_SECONDS) cargo test $(CARGO_FLAGS) --test anchor an_outage -- --nocapture
 
 fixtures: ## Rewrite the generated parts of docs and test vectors; look at the difference before committing it

@@ -11,4 +11,5 @@ pub mod pair;
 pub mod payload;
 pub mod ports;
 pub mod programs;
+pub mod random;
 pub mod raw;

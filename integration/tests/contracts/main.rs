@@ -17,6 +17,7 @@ mod logs;
 mod members;
 mod mutate;
 mod oracle;
-mod random;
 mod refusals;
 mod world;
+
+use meridian_integration::random;

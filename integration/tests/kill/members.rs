@@ -1,0 +1,94 @@
+//! The members of a devnet: killed, started again, and listened to when something is wrong.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use futures::future::try_join_all;
+use meridian_integration::devnet::Devnet;
+use meridian_node::devnet::Plan;
+use meridian_proofs::Address;
+
+/// Lines of each log that are shown with a failure.
+const LOG_LINES: usize = 60;
+
+/// A process of the network.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub(crate) name: String,
+    pub(crate) endpoint: String,
+    pub(crate) address: Address,
+    pub(crate) is_gateway: bool,
+    pub(crate) is_up: bool,
+}
+
+pub(crate) struct Members {
+    devnet: Arc<Devnet>,
+    pub(crate) all: Vec<Member>,
+}
+
+impl Members {
+    pub(crate) fn of(devnet: Arc<Devnet>) -> Result<Self> {
+        let committee = devnet.committee();
+        let gateways = committee.gateways().iter().map(|gateway| (&gateway.endpoint, gateway.address, true));
+        let seats = committee.seats().iter().map(|seat| (&seat.endpoint, seat.address, false));
+        let known: Vec<_> = gateways.chain(seats).collect();
+        let mut all = Vec::new();
+        for member in Plan::load(&devnet.folder())?.members(&devnet.folder()) {
+            let endpoint = member.endpoint();
+            let found = known.iter().find(|(theirs, ..)| **theirs == endpoint);
+            let (_, address, is_gateway) = *found.context("a member of the committee")?;
+            all.push(Member { name: member.name, endpoint, address, is_gateway, is_up: true });
+        }
+        Ok(Self { devnet, all })
+    }
+
+    pub(crate) fn places(&self, up: bool) -> Vec<usize> {
+        (0..self.all.len()).filter(|place| self.all[*place].is_up == up).collect()
+    }
+
+    pub(crate) fn up(&self) -> impl Iterator<Item = &Member> {
+        self.all.iter().filter(|member| member.is_up)
+    }
+
+    pub(crate) fn replicas_up(&self) -> usize {
+        self.up().filter(|member| !member.is_gateway).count()
+    }
+
+    /// Kills some at once.
+    pub(crate) async fn kill(&mut self, places: &[usize]) -> Result<()> {
+        let kills = places.iter().map(|place| {
+            let (devnet, name) = (Arc::clone(&self.devnet), self.all[*place].name.clone());
+            tokio::task::spawn_blocking(move || devnet.kill(&name))
+        });
+        for outcome in try_join_all(kills).await? {
+            outcome?;
+        }
+        places.iter().for_each(|place| self.all[*place].is_up = false);
+        Ok(())
+    }
+
+    /// Starts one again and waits until it serves.
+    pub(crate) async fn revive(&mut self, place: usize) -> Result<()> {
+        let (devnet, name) = (Arc::clone(&self.devnet), self.all[place].name.clone());
+        tokio::task::spawn_blocking(move || devnet.revive(&name)).await??;
+        self.all[place].is_up = true;
+        Ok(())
+    }
+
+    /// How the logs of all members end.
+    pub(crate) fn said(&self) -> String {
+        let said = self.all.iter().map(|member| {
+            let log = std::fs::read(self.devnet.folder().join(&member.name).join("log")).unwrap_or_default();
+            let log = String::from_utf8_lossy(&log);
+            let lines: Vec<&str> = log.lines().collect();
+            let end = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+            format!(
+                "== {} ({}), {}\n{end}\n",
+                member.name,
+                member.address,
+                if member.is_up { "up" } else { "down" }
+            )
+        });
+        said.collect()
+    }
+}
