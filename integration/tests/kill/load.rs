@@ -22,8 +22,8 @@ use tokio::time::sleep;
 const PUTS: usize = 6;
 const READS: usize = 3;
 
-/// Milliseconds within which they begin.
-const SPREAD: u64 = 800;
+/// Milliseconds within which they begin: at once, as it were, or one after the other.
+const SPREADS: [u64; 2] = [50, 800];
 
 /// Long enough for an earlier entry to serve a repeated put for an hour (protocol section 3).
 const RETENTION: u64 = 7_200;
@@ -106,8 +106,9 @@ impl Load {
 
     /// Begins some more puts and reads. Takes the same numbers from the sequence whatever happened before.
     pub(crate) fn begin(&mut self, random: &mut Random) {
+        let spread = *random.pick(&SPREADS);
         for _ in 0..PUTS {
-            let (draft, wait) = (Draft::draw(random), random.below(SPREAD));
+            let (draft, wait) = (Draft::draw(random), random.below(spread));
             let mut gateways = self.devnet.gateways();
             random.shuffle(&mut gateways);
             let submitter = self.devnet.submitter_to(gateways);
@@ -118,7 +119,7 @@ impl Load {
             });
         }
         for _ in 0..READS {
-            let (which, wait) = (random.number(), random.below(SPREAD));
+            let (which, wait) = (random.number(), random.below(spread));
             let blobs = u64::try_from(self.acknowledged.len()).unwrap_or(u64::MAX);
             let Some(place) = which.checked_rem(blobs) else { continue };
             let blob = Arc::clone(&self.acknowledged[usize::try_from(place).unwrap_or(0)]);

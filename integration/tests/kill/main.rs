@@ -3,6 +3,8 @@
 //!
 //! `MERIDIAN_KILLS` is how many are killed, `MERIDIAN_SEED` what all choices follow from: who is killed when, who is
 //! started when, what is put and when. How the members' work falls in between is up to the machine.
+//!
+//! A killed process leaves to the kernel what it has written, so nothing here tells what was synced.
 
 mod load;
 mod members;
@@ -37,8 +39,8 @@ const KILLS_PER_NETWORK: u64 = 100;
 /// Members that are down at the same time, unless all are killed at once.
 const MOST_DOWN: usize = 3;
 
-/// Milliseconds between two steps, at most.
-const LONGEST_PAUSE: u64 = 1_200;
+/// Milliseconds between two steps, at most: many in the middle of puts, and some after them.
+const PAUSES: [u64; 2] = [150, 1_200];
 
 /// Blobs that are put once more after each restart.
 const REPEATED: usize = 3;
@@ -157,7 +159,8 @@ impl Run {
         let mut left = usize::try_from(kills)?;
         while left > 0 {
             self.load.begin(random);
-            sleep(Duration::from_millis(random.below(LONGEST_PAUSE))).await;
+            let longest = *random.pick(&PAUSES);
+            sleep(Duration::from_millis(random.below(longest))).await;
             let (mut up, down) = (self.members.places(true), self.members.places(false));
             let more = random.one_in(2);
             if down.is_empty() || (more && down.len() < MOST_DOWN) {
@@ -286,7 +289,10 @@ impl Run {
         }
         let full = stream::iter(&self.load.acknowledged).map(|blob| self.complete(blob)).buffered(8);
         self.load.acknowledged = full.try_collect().await?;
-        self.check(true, total).await.context("at the end")
+        self.check(true, total).await.context("at the end")?;
+        let faults = self.members.faults();
+        ensure!(faults.is_empty(), "members logged {faults:#?}");
+        Ok(())
     }
 
     /// The certificate with all regions, once they have it.

@@ -75,20 +75,31 @@ impl Members {
         Ok(())
     }
 
+    /// Lines in which members say that something is wrong with themselves.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        for member in &self.all {
+            let log = self.log(member);
+            let wrong = log.lines().filter(|line| line.contains(" ERROR ") || line.contains("panicked at"));
+            faults.extend(wrong.map(|line| format!("{}: {line}", member.name)));
+        }
+        faults
+    }
+
     /// How the logs of all members end.
     pub(crate) fn said(&self) -> String {
         let said = self.all.iter().map(|member| {
-            let log = std::fs::read(self.devnet.folder().join(&member.name).join("log")).unwrap_or_default();
-            let log = String::from_utf8_lossy(&log);
+            let log = self.log(member);
             let lines: Vec<&str> = log.lines().collect();
             let end = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
-            format!(
-                "== {} ({}), {}\n{end}\n",
-                member.name,
-                member.address,
-                if member.is_up { "up" } else { "down" }
-            )
+            let state = if member.is_up { "up" } else { "down" };
+            format!("== {} ({}), {state}\n{end}\n", member.name, member.address)
         });
         said.collect()
+    }
+
+    fn log(&self, member: &Member) -> String {
+        let log = std::fs::read(self.devnet.folder().join(&member.name).join("log"));
+        String::from_utf8_lossy(&log.unwrap_or_default()).into_owned()
     }
 }

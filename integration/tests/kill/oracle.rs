@@ -151,35 +151,22 @@ impl Oracle {
     /// Asks a member for its logs.
     async fn listen(&mut self, member: &Member) -> Result<()> {
         let log = self.channels.log(&member.endpoint)?;
-        let mut listed = answered(async || log.list().await).await?;
+        let listed = answered(async || log.list().await).await?;
         for cosigned in &listed {
             let gateway = cosigned.signed.checkpoint.gateway;
-            // Asked alone it is the same or, meanwhile, a later one.
-            listed_again(&log, gateway, cosigned).await?;
-        }
-        listed.retain(|cosigned| !member.is_gateway || cosigned.signed.checkpoint.gateway == member.address);
-        for cosigned in &listed {
-            let checkpoint = cosigned.signed.checkpoint;
-            let place = (member.address, checkpoint.gateway);
-            let known = self.cosigned.get(&place).copied().unwrap_or_default();
-            let signers = self.take(cosigned)?;
-            if !member.is_gateway {
-                ensure!(
-                    signers.contains(&member.address),
-                    "a checkpoint that it has not cosigned: {cosigned:?}"
-                );
-                ensure!(
-                    checkpoint.size >= known.0 && checkpoint.timestamp >= known.1,
-                    "it shows {checkpoint:?} after it cosigned size {} and timestamp {}",
-                    known.0,
-                    known.1
-                );
-            }
-            if let Some(before) = self.shown.insert(place, checkpoint)
+            let known = self.cosigned.get(&(member.address, gateway)).copied().unwrap_or_default();
+            self.take_shown(member, known, cosigned)?;
+            // Asked for alone it is the same or, meanwhile, a later one.
+            let latest = answered(async || log.checkpoint(gateway).await).await?;
+            let latest = latest.context("it does not have a log that it listed")?;
+            let listed = cosigned.signed.checkpoint;
+            self.take_shown(member, known.max((listed.size, listed.timestamp)), &latest)?;
+            let checkpoint = latest.signed.checkpoint;
+            if let Some(before) = self.shown.insert((member.address, gateway), checkpoint)
                 && before.size <= checkpoint.size
             {
                 let (old, new) = (before.size, checkpoint.size);
-                let proof = answered(async || log.consistency(checkpoint.gateway, old, new).await).await?;
+                let proof = answered(async || log.consistency(gateway, old, new).await).await?;
                 verify_consistency(old, &before.root, new, &checkpoint.root, &proof)
                     .with_context(|| format!("from {before:?} to {checkpoint:?}"))?;
             }
@@ -190,6 +177,24 @@ impl Oracle {
             let shows = |cosigned: &CosignedCheckpoint| cosigned.signed.checkpoint.gateway == *gateway;
             let forgot = *signer == member.address && !listed.iter().any(shows);
             ensure!(!forgot, "no log of {gateway}, which it cosigned up to {known:?}");
+        }
+        Ok(())
+    }
+
+    /// Takes a checkpoint that a member shows: a replica shows the last that it cosigned itself, and never goes back
+    /// behind what it is known to have cosigned.
+    fn take_shown(
+        &mut self,
+        member: &Member,
+        known: (u64, u64),
+        cosigned: &CosignedCheckpoint,
+    ) -> Result<()> {
+        let signers = self.take(cosigned)?;
+        let Checkpoint { size, timestamp, .. } = cosigned.signed.checkpoint;
+        if !member.is_gateway {
+            ensure!(signers.contains(&member.address), "it has not cosigned {cosigned:?}");
+            let back = size < known.0 || timestamp < known.1;
+            ensure!(!back, "{cosigned:?} after size {} and timestamp {}", known.0, known.1);
         }
         Ok(())
     }
@@ -282,16 +287,6 @@ impl Oracle {
     fn mirror(&self, gateway: &Address) -> Result<&Mirror> {
         self.logs.get(gateway).context("a log of a stranger")
     }
-}
-
-/// Compares the checkpoint of a log with the one that a list just had.
-async fn listed_again(log: &LogRpc, gateway: Address, listed: &CosignedCheckpoint) -> Result<()> {
-    let alone = answered(async || log.checkpoint(gateway).await).await?;
-    let alone = alone.context("a log that was listed")?.signed.checkpoint;
-    let listed = listed.signed.checkpoint;
-    let grew = (alone.size, alone.timestamp) >= (listed.size, listed.timestamp);
-    ensure!(grew, "{alone:?} after {listed:?}");
-    Ok(())
 }
 
 fn entry(item: &LogItem) -> Option<LogEntry> {
