@@ -58,8 +58,8 @@ pub(crate) struct Oracle {
     cosigned: BTreeMap<(Address, Address), (u64, u64)>,
     /// Certificates that were taken in.
     taken: usize,
-    /// Blobs that were compared since they were certified.
-    compared: usize,
+    /// How many of the blobs, in the order in which they were certified, were compared at each replica.
+    compared: BTreeMap<Address, usize>,
 }
 
 impl Oracle {
@@ -73,24 +73,32 @@ impl Oracle {
             shown: BTreeMap::new(),
             cosigned: BTreeMap::new(),
             taken: 0,
-            compared: 0,
+            compared: BTreeMap::new(),
         }
     }
 
-    /// Checks everything but rows, then the rows of all blobs that were certified since the last check and of some
-    /// earlier ones.
+    /// Checks everything but rows, then at each replica the rows of all blobs that were certified since it was last up
+    /// for a check, and at all of them those of some earlier blobs.
     pub(crate) async fn check(
         &mut self,
         up: &[Member],
         acknowledged: &[Arc<Acknowledged>],
     ) -> Result<Compared> {
         self.check_logs(up, acknowledged).await?;
-        let mut chosen = acknowledged[self.compared..].to_vec();
-        for _ in 0..SAMPLE.min(self.compared) {
-            chosen.push(Arc::clone(&acknowledged[self.random.place(self.compared)]));
+        let replicas: Vec<&Member> = up.iter().filter(|member| !member.is_gateway).collect();
+        let compared = |replica: &Member| self.compared.get(&replica.address).copied().unwrap_or_default();
+        let old = replicas.iter().map(|replica| compared(replica)).min().unwrap_or_default();
+        let mut chosen = Vec::new();
+        for (place, blob) in acknowledged.iter().enumerate().skip(old) {
+            let at = replicas.iter().copied().filter(|replica| compared(replica) <= place);
+            chosen.push((blob, at.collect()));
         }
-        self.compared = acknowledged.len();
-        self.check_blobs(up, &chosen).await
+        for _ in 0..SAMPLE.min(old) {
+            chosen.push((&acknowledged[self.random.place(old)], replicas.clone()));
+        }
+        let now = replicas.iter().map(|replica| (replica.address, acknowledged.len()));
+        self.compared.extend(now);
+        self.check_blobs(&chosen).await
     }
 
     /// Checks everything; nothing may be left that no log explains.
@@ -108,7 +116,9 @@ impl Oracle {
             let found = self.mirror(&blob.gateway())?.entry(blob.certificate.index);
             ensure!(found == Some(&blob.certificate.entry), "not in the log: {:?}", blob.certificate);
         }
-        self.check_blobs(up, acknowledged).await
+        let replicas: Vec<&Member> = up.iter().filter(|member| !member.is_gateway).collect();
+        let all: Vec<_> = acknowledged.iter().map(|blob| (blob, replicas.clone())).collect();
+        self.check_blobs(&all).await
     }
 
     /// Takes in new certificates and what the members that are up show of the logs.
@@ -214,23 +224,25 @@ impl Oracle {
         Ok(())
     }
 
-    async fn check_blobs(&self, up: &[Member], blobs: &[Arc<Acknowledged>]) -> Result<Compared> {
-        let checks = stream::iter(blobs).map(|blob| async move {
+    /// Compares blobs, each with what the replicas beside it hold.
+    async fn check_blobs(&self, chosen: &[(&Arc<Acknowledged>, Vec<&Member>)]) -> Result<Compared> {
+        let checks = stream::iter(chosen).map(|(blob, replicas)| async move {
             let (id, index) = (blob.certificate.id(), blob.certificate.index);
-            self.check_blob(up, blob).await.with_context(|| format!("blob {id} of entry {index}"))
+            let checked = self.check_blob(replicas, blob).await;
+            checked.with_context(|| format!("blob {id} of entry {index}"))
         });
         let row_bytes: Vec<u64> = checks.buffer_unordered(AT_A_TIME).try_collect().await?;
-        Ok(Compared { blobs: blobs.len().try_into()?, row_bytes: row_bytes.iter().sum() })
+        Ok(Compared { blobs: chosen.len().try_into()?, row_bytes: row_bytes.iter().sum() })
     }
 
     /// Compares one blob with what each replica holds of it; gives the bytes of rows that were compared.
-    async fn check_blob(&self, up: &[Member], blob: &Arc<Acknowledged>) -> Result<u64> {
+    async fn check_blob(&self, replicas: &[&Member], blob: &Acknowledged) -> Result<u64> {
         let draft = blob.draft;
         let encoded = tokio::task::spawn_blocking(move || encode::<Blake3>(&draft.payload(), B256::ZERO));
         let encoded = encoded.await??;
         ensure!(encoded.id() == blob.certificate.id(), "it has the id {}", encoded.id());
         let mut parts = Vec::new();
-        for member in up.iter().filter(|member| !member.is_gateway) {
+        for member in replicas {
             let held = self.held(member, blob, &encoded).await;
             let held = held.with_context(|| format!("at {}", member.name))?;
             parts.extend(held.into_iter().map(|held| (member.name.clone(), held)));
