@@ -42,6 +42,9 @@ const MOST_DOWN: usize = 3;
 /// Milliseconds between two steps, at most: many in the middle of puts, and some after them.
 const PAUSES: [u64; 2] = [150, 1_200];
 
+/// Milliseconds after its start in which a member is killed that is killed while it starts.
+const STARTING: u64 = 200;
+
 /// Blobs that are put once more after each restart.
 const REPEATED: usize = 3;
 
@@ -175,7 +178,14 @@ impl Run {
                 left -= up.len();
                 self.kill(&up, random, total).await?;
             } else {
-                self.revive(*random.pick(&down), total).await?;
+                let (place, wait) = (*random.pick(&down), random.below(STARTING));
+                if random.one_in(4) {
+                    left -= 1;
+                    self.members.kill_while_it_starts(place, wait).await?;
+                    self.count(&[place], total);
+                } else {
+                    self.revive(place, total).await?;
+                }
             }
             self.load.collect()?;
         }
@@ -185,11 +195,7 @@ impl Run {
     /// Kills some at once. Where too few are left for a quorum, a put must be refused.
     async fn kill(&mut self, places: &[usize], random: &mut Random, total: &mut Total) -> Result<()> {
         self.members.kill(places).await?;
-        for place in places {
-            let count =
-                if self.members.all[*place].is_gateway { &mut total.gateways } else { &mut total.replicas };
-            *count += 1;
-        }
+        self.count(places, total);
         let draft = Draft::draw(random);
         if self.members.replicas_up() < self.devnet.committee().min_copies() {
             let refusal = self.load.put(draft).await?.context("certified without a quorum")?;
@@ -197,6 +203,14 @@ impl Run {
             ensure!(refusal.reason != Reason::QuorumUnreachable || named, "which regions? {refusal:?}");
         }
         Ok(())
+    }
+
+    fn count(&self, killed: &[usize], total: &mut Total) {
+        for place in killed {
+            let count =
+                if self.members.all[*place].is_gateway { &mut total.gateways } else { &mut total.replicas };
+            *count += 1;
+        }
     }
 
     /// Starts one again, then compares.

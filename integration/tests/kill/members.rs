@@ -1,15 +1,20 @@
 //! The members of a devnet: killed, started again, and listened to when something is wrong.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use meridian_integration::devnet::Devnet;
 use meridian_node::devnet::Plan;
 use meridian_proofs::Address;
+use tokio::time::sleep;
 
 /// Lines of each log that are shown with a failure.
 const LOG_LINES: usize = 60;
+
+/// Longest time until a member that is started has a process.
+const PROCESS: Duration = Duration::from_secs(30);
 
 /// A process of the network.
 #[derive(Clone, Debug)]
@@ -72,6 +77,28 @@ impl Members {
         let (devnet, name) = (Arc::clone(&self.devnet), self.all[place].name.clone());
         tokio::task::spawn_blocking(move || devnet.revive(&name)).await??;
         self.all[place].is_up = true;
+        Ok(())
+    }
+
+    /// Starts one again and kills it so many milliseconds later, which is mostly before it serves.
+    pub(crate) async fn kill_while_it_starts(&self, place: usize, wait: u64) -> Result<()> {
+        let (devnet, name) = (Arc::clone(&self.devnet), self.all[place].name.clone());
+        let start = {
+            let (devnet, name) = (Arc::clone(&devnet), name.clone());
+            tokio::task::spawn_blocking(move || devnet.revive(&name))
+        };
+        sleep(Duration::from_millis(wait)).await;
+        let killed = tokio::task::spawn_blocking(move || {
+            let deadline = Instant::now() + PROCESS;
+            // Until there is a process there is none to kill.
+            while let Err(error) = devnet.kill(&name) {
+                ensure!(Instant::now() < deadline, "{error:#}");
+            }
+            Ok(())
+        });
+        killed.await??;
+        // Whether it came up before it was killed does not matter.
+        drop(start.await?);
         Ok(())
     }
 
