@@ -429,9 +429,10 @@ fn options() -> Options {
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_paranoid_checks(true);
-    // A crash may tear the last record, of a write that nobody was told about: that one is dropped. Damage anywhere
-    // before it is damage to synced data: opening fails, and nothing is dropped silently. (Absolute consistency
-    // would refuse to start after every crash in the middle of a write.)
+    // A crash may tear the last record, of a write that nobody was told about: that one is dropped. A record that is all
+    // there and wrong is damage to what may have been synced: opening fails. A last record whose length is damaged, or
+    // that is all zeros, cannot be told from a torn one, and is dropped. (Absolute consistency would refuse to start after
+    // every crash in the middle of a write.)
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     // Without this a whole log file that went missing would pass unnoticed.
     options.set_track_and_verify_wals_in_manifest(true);

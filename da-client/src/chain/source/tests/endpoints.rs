@@ -2,11 +2,8 @@
 
 use super::*;
 
-#[tokio::test]
-async fn one_liar_among_three_changes_nothing_and_of_two_neither_is_believed() {
-    // It hides an anchor from events and state alike.
-    let liar = Endpoint::open(chain()).await;
-    liar.change(|chain| chain.mine(3));
+/// Two that tell of an anchor of 50 entries.
+async fn two_honest() -> [Endpoint; 2] {
     let honest = [Endpoint::open(chain()).await, Endpoint::open(chain()).await];
     for endpoint in &honest {
         endpoint.change(|chain| {
@@ -14,6 +11,15 @@ async fn one_liar_among_three_changes_nothing_and_of_two_neither_is_believed() {
             chain.mine(2);
         });
     }
+    honest
+}
+
+#[tokio::test]
+async fn one_liar_among_three_changes_nothing_and_of_two_neither_is_believed() {
+    // It hides an anchor from events and state alike.
+    let liar = Endpoint::open(chain()).await;
+    liar.change(|chain| chain.mine(3));
+    let honest = two_honest().await;
     let three = pool(&[&liar, &honest[0], &honest[1]]);
     let error = read(three.clone(), READING).await.unwrap_err();
     assert!(matches!(error, SourceError::Disputed(_)), "{error}");
@@ -40,13 +46,7 @@ async fn a_liar_that_is_ahead_of_all_others_is_not_believed() {
         chain.anchor(1, 500);
         chain.mine(30);
     });
-    let honest = [Endpoint::open(chain()).await, Endpoint::open(chain()).await];
-    for endpoint in &honest {
-        endpoint.change(|chain| {
-            chain.anchor(1, 50);
-            chain.mine(2);
-        });
-    }
+    let honest = two_honest().await;
     let three = pool(&[&liar, &honest[0], &honest[1]]);
     let source = ChainSource::connect(three, READING, POLL).await.unwrap();
     assert_eq!(source.view().borrow().latest_anchor(&GATEWAY).unwrap().size, 50);
