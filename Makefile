@@ -6,13 +6,16 @@ FUZZ_DIR := $(CARGO_TARGET_DIR)-fuzz
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= $(notdir $(wildcard proofs/fuzz/corpus/*))
 
-# How many members are killed in the soak, and how long no endpoint of the chain answers.
+# For the soak: how many members are killed, how many files damaged, how often a host is killed at each marked place, and
+# how long no endpoint of the chain answers.
 KILLS ?= 1000
+DAMAGE ?= 10000
+POINTS ?= 20
 OUTAGE_SECONDS ?= 3600
 
 CARGO_FLAGS := --release --locked --workspace
 
-.PHONY: help demo test lint bench load soak deny fixtures fuzz
+.PHONY: help demo test lint bench load repair soak deny fixtures fuzz
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -40,8 +43,13 @@ bench: ## The codec beside its peers and a floor; writes docs/benchmarks.md
 load: ## Put-to-certificate and get on a network of its own, with the floor beside it; writes docs/benchmarks.md
 	cargo run --release --locked -p meridian-integration --bin load -- --devnet --record docs/benchmarks.md
 
-soak: ## Tests that take long: a thousand kills under load, anchoring after an hour without a chain
+repair: ## How fast a replica that lost its disk is whole again, beside a plain copy, and what the load loses meanwhile
+	cargo run --release --locked -p meridian-integration --bin repair
+
+soak: ## Tests that take hours: kills under load and at marked places, damaged files, an hour without a chain
 	MERIDIAN_KILLS=$(KILLS) cargo test $(CARGO_FLAGS) --test kill -- --nocapture
+	MERIDIAN_POINTS=$(POINTS) cargo test $(CARGO_FLAGS) --test points -- --nocapture
+	MERIDIAN_DAMAGE=$(DAMAGE) cargo test $(CARGO_FLAGS) --test damage -- --nocapture
 	OUTAGE_SECONDS=$(OUTAGE_SECONDS) cargo test $(CARGO_FLAGS) --test anchor an_outage -- --nocapture
 
 fixtures: ## Rewrite the generated parts of docs and test vectors; look at the difference before committing it

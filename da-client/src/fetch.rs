@@ -6,6 +6,7 @@
 mod context;
 mod epochs;
 mod gather;
+mod held;
 mod payload;
 mod race;
 mod sample;

@@ -12,7 +12,7 @@ use crate::chain_cmd;
 use crate::committee_cmd::{self, Draft};
 use crate::config::roles::{GatewayConfig, ReplicaConfig};
 use crate::config::{self, Override};
-use crate::{devnet, key, probe, run};
+use crate::{cpu, devnet, key, probe, run, upkeep_cmd};
 
 /// Runs gateways and replicas of Meridian, and whole networks on one machine.
 ///
@@ -44,9 +44,42 @@ enum Command {
     Config(Config),
     /// Ask a host whether it serves.
     Probe(Probe),
+    /// Check the store of a replica that does not run: every value, and every row against its blob id.
+    ///
+    /// What is damaged is noted, and the replica repairs it from others when it runs again. A replica that runs checks its
+    /// store by itself. Exit code 1 when something is damaged.
+    Scrub(Scrub),
+    /// Show what a replica has left to repair.
+    Repair(Repair),
     /// Run a whole network on this machine until SIGTERM or SIGINT.
     #[command(args_conflicts_with_subcommands = true)]
     Devnet(Devnet),
+}
+
+#[derive(Debug, Args)]
+struct Scrub {
+    /// Folder of the replica's store [node.data_dir].
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Move a store whose index is damaged into a folder beside it, so that the replica begins anew from the others.
+    #[arg(long)]
+    set_aside: bool,
+    /// JSON instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Repair {
+    /// Where the replica answers gRPC: http://HOST:PORT.
+    #[arg(long, value_name = "URL")]
+    replica: String,
+    /// Go on until nothing is left, with a progress bar.
+    #[arg(long)]
+    watch: bool,
+    /// JSON instead of text.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Settings that have a flag of their own; `--set` reaches all of them.
@@ -336,6 +369,17 @@ impl Cli {
                 println!("serving");
                 Ok(())
             }
+            Command::Scrub(scrub) => {
+                cpu::blocking(move || {
+                    if scrub.set_aside {
+                        upkeep_cmd::set_aside(&scrub.data_dir)
+                    } else {
+                        upkeep_cmd::scrub(&scrub.data_dir, scrub.json)
+                    }
+                })
+                .await
+            }
+            Command::Repair(repair) => upkeep_cmd::repair(&repair.replica, repair.watch, repair.json).await,
             Command::Devnet(devnet) => devnet.run().await,
         }
     }

@@ -86,6 +86,11 @@ impl Gateway {
         Self::open_with(settings, data_dir, view, key, links, Clock::system())
     }
 
+    /// Waits until a write has failed, so that this program has to start again from what is on disk, and may.
+    pub async fn broken(&self) {
+        self.shared.store.db().broken().await;
+    }
+
     /// As [`Gateway::open`], over given links and a given clock. Must be called within a runtime.
     fn open_with(
         settings: Settings,
@@ -105,6 +110,7 @@ impl Gateway {
         let domain = terms.latest().committee.domain();
         let (store, loaded) = Store::open(data_dir, address, &domain)
             .with_context(|| format!("cannot open the gateway's store in {}", data_dir.display()))?;
+        store.db().keep_free(settings.min_free_bytes);
         let shared = Arc::new(Shared {
             store: Arc::new(store),
             certified: watch::Sender::new(loaded.certified.clone().map(Arc::new)),

@@ -13,6 +13,7 @@ pub mod key;
 pub mod log_service;
 pub mod memory;
 pub mod metrics;
+pub mod points;
 pub mod probe;
 pub mod replica;
 pub mod run;
@@ -21,3 +22,4 @@ pub mod store;
 pub mod telemetry;
 #[cfg(test)]
 mod test_docs;
+pub mod upkeep_cmd;

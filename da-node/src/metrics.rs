@@ -196,8 +196,18 @@ metrics! {
     cosign_seconds: Histogram<f64>, "meridian_replica_cosign_seconds", "s", [];
     /// Log items taken from others up to an anchor, for a seat that is new.
     filled_entries: Counter<u64>, "meridian_replica_filled_entries_total", "{entry}", [];
-    /// Entries of seats that passed to this replica whose rows are not all here.
-    takeover_left: Gauge<u64>, "meridian_replica_takeover_entries_left", "{entry}", [];
+    /// Entries whose rows this replica owes and does not hold, of its own seats and of those that passed to it.
+    repair_left: Gauge<u64>, "meridian_replica_repair_entries_left", "{entry}", [];
+    /// Bytes read and checked by the scrub.
+    scrubbed_bytes: Counter<u64>, "meridian_replica_scrubbed_bytes_total", "By", [];
+    /// Stored values found damaged: `record`, `rlc`, `leaves` or `rows`.
+    scrub_findings: Counter<u64>, "meridian_replica_scrub_findings_total", "{value}", ["part"];
+    /// Damaged values that were repaired.
+    scrub_repairs: Counter<u64>, "meridian_replica_scrub_repairs_total", "{value}", [];
+    /// Damaged values that are not repaired yet.
+    quarantined: Gauge<u64>, "meridian_replica_quarantined_values", "{value}", [];
+    /// When the scrub last finished to check everything.
+    scrubbed_at: Gauge<u64>, "meridian_replica_scrub_finished_timestamp_seconds", "s", [];
     /// Log entries cosigned.
     cosigned_entries: Counter<u64>, "meridian_replica_cosigned_entries_total", "{entry}", [];
     /// Row bytes answered to readers, from disk or rebuilt.

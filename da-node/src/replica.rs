@@ -3,11 +3,11 @@
 //! An upload walks through `ingest` (permission, rows) and `keep` (one synced batch); a checkpoint through `cosign`
 //! and `judge` (the rules), `floor` (what others have seen of the log) and, for rows that are missing, `rebuild`.
 //! Readers come in through `serve`. `epochs` says which seats there are when; `fill` brings a new seat the logs that it
-//! starts from, `takeover` the rows of a seat that passed to it. `rows` is the disk, `accounts` the room on it,
-//! `retention` drops what nobody is owed.
+//! starts from, `lacking` the rows that it owes and does not hold. `rows` is the disk, `accounts` the room on it,
+//! `retention` drops what nobody is owed, `scrub` finds what the disk has damaged and has it repaired.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -31,10 +31,11 @@ use crate::cpu::{self, CpuPool};
 use crate::memory::MemoryBudget;
 use crate::metrics;
 use crate::store::log::LogStore;
-use crate::store::{Db, Role, StoreError};
+use crate::store::{self, Db, Role, StoreError};
 
 mod accounts;
 mod arrivals;
+mod check;
 mod cosign;
 mod epochs;
 mod fill;
@@ -42,14 +43,15 @@ mod floor;
 mod ingest;
 mod judge;
 mod keep;
+mod lacking;
 mod rebuild;
 mod record;
 mod retention;
 mod rows;
+pub mod scrub;
 mod serve;
 pub mod service;
 pub mod settings;
-mod takeover;
 
 #[cfg(test)]
 mod testing;
@@ -65,9 +67,10 @@ use accounts::Accounts;
 use arrivals::Arrivals;
 use epochs::latest_seat;
 use floor::Floors;
+use lacking::Lacking;
 use rebuild::Rebuilds;
 use rows::Rows;
-use takeover::Takeover;
+use scrub::Scrub;
 
 /// Locks over the blobs, by the first byte of their ids.
 const LOCKS: usize = 256;
@@ -98,13 +101,14 @@ pub struct Replica {
     promised: std::sync::Mutex<HashMap<BlobId, u64>>,
     /// Latest time that a quorum has seen, unix seconds, where there is no chain.
     confirmed: AtomicU64,
-    /// Bytes of rows that were dropped and may still take space.
-    garbage: AtomicU64,
     arrivals: Arrivals,
     rebuilds: Rebuilds,
     repairs: Rebuilds,
     floors: Floors,
-    takeover: Takeover,
+    /// How much of each log others had certified when they were asked for the first time since the start.
+    compared: std::sync::Mutex<HashMap<Address, u64>>,
+    lacking: Lacking,
+    scrub: Scrub,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -140,9 +144,15 @@ impl Replica {
         let seen = Arc::clone(&view.borrow());
         let seat = latest_seat(&seen.epochs, clock.now(), &address);
         seat.with_context(|| format!("{address} has no seat in any epoch"))?;
-        let path = data_dir.join("store");
+        let path = store_path(data_dir);
         let opened = cpu::blocking(move || open_store(&path)).await;
-        let (db, accounts, promised) = opened.context("cannot open the replica's store")?;
+        let (db, accounts, promised) = opened.map_err(|error| {
+            let is_damaged = matches!(error, StoreError::Index { .. });
+            let advice = "; `da-node scrub --set-aside` moves the store away, and the replica begins anew from the others";
+            let context = format!("cannot open the replica's store{}", if is_damaged { advice } else { "" });
+            anyhow::Error::new(error).context(context)
+        })?;
+        db.keep_free(settings.min_free_bytes);
         let cpu = match settings.cpu_threads {
             0 => CpuPool::of_machine()?,
             threads => CpuPool::new(threads)?,
@@ -165,12 +175,13 @@ impl Replica {
             locks: (0..LOCKS).map(|_| Arc::default()).collect(),
             promised: std::sync::Mutex::new(promised),
             confirmed: AtomicU64::new(0),
-            garbage: AtomicU64::new(0),
             arrivals: Arrivals::default(),
             rebuilds: Rebuilds::new(&settings),
             repairs: Rebuilds::new(&settings),
             floors: Floors::default(),
-            takeover: Takeover::default(),
+            compared: std::sync::Mutex::default(),
+            lacking: Lacking::default(),
+            scrub: Scrub::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             settings,
@@ -178,8 +189,10 @@ impl Replica {
         replica.show_totals();
         replica.watch_gateways(&seen);
         replica.spawn(Arc::clone(&replica).follow_logs());
-        replica.spawn(Arc::clone(&replica).follow_seats());
+        replica.spawn(Arc::clone(&replica).follow_entries());
         replica.spawn(Arc::clone(&replica).sweep_for_ever());
+        replica.spawn(Arc::clone(&replica).scrub_for_ever());
+        replica.spawn(Arc::clone(&replica).repair_for_ever());
         Ok(replica)
     }
 
@@ -188,6 +201,11 @@ impl Replica {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// Waits until a write has failed, so that this program has to start again from what is on disk, and may.
+    pub async fn broken(&self) {
+        self.db.broken().await;
     }
 
     /// The logs that this replica cosigned.
@@ -222,7 +240,10 @@ impl Replica {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             seated_epochs: seated.take(MAX_OPEN_EPOCHS).collect(),
             logs_behind,
-            takeover_left: self.takeover.left(),
+            repair_left: self.lacking.left(),
+            quarantined: self.quarantined().await.unwrap_or(1),
+            scrubbed_at: self.last_pass().await.ended,
+            store_failed: self.db.is_poisoned(),
         })
     }
 
@@ -246,8 +267,15 @@ impl Replica {
         &self,
         read: impl FnOnce(&Rows) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let rows = self.rows.clone();
-        cpu::blocking(move || read(&rows)).await
+        let (rows, running) = (self.rows.clone(), self.tasks.token());
+        cpu::blocking(move || {
+            // A stop waits for whoever has the store open.
+            let _running = running;
+            let outcome = read(&rows);
+            drop(rows);
+            outcome
+        })
+        .await
     }
 
     fn lock_of(&self, id: &BlobId) -> usize {
@@ -261,10 +289,35 @@ impl Replica {
     }
 }
 
+/// Where the store of a replica is.
+fn store_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("store")
+}
+
+fn open_db(path: &Path) -> Result<Db, StoreError> {
+    Db::open(path, Role::Replica, &[&LogStore::COLUMNS[..], &rows::COLUMNS[..]].concat())
+}
+
 /// Opens the store and reads from it what is kept in memory.
 fn open_store(path: &Path) -> Result<(Db, Accounts, HashMap<BlobId, u64>), StoreError> {
-    let columns = [&LogStore::COLUMNS[..], &rows::COLUMNS[..]].concat();
-    let db = Db::open(path, Role::Replica, &columns)?;
+    let db = match open_db(path) {
+        // Others are for people to decide on: after a power cut many replicas may look damaged at once.
+        Err(error @ StoreError::Index { .. }) if store::is_condemned(path) => {
+            let aside = store::set_aside(path)?;
+            tracing::error!(%error, aside = %aside.display(), "beginning anew: what is owed comes from other replicas");
+            open_db(path)?
+        }
+        opened => opened?,
+    };
+    match read_store(&db) {
+        Ok((accounts, promised)) => Ok((db, accounts, promised)),
+        // It may be more than this one value.
+        Err(error @ StoreError::Damaged { .. }) => Err(db.look_at_index(&|| false).err().unwrap_or(error)),
+        Err(error) => Err(error),
+    }
+}
+
+fn read_store(db: &Db) -> Result<(Accounts, HashMap<BlobId, u64>), StoreError> {
     let rows = Rows::new(db.clone());
     let accounts = Accounts::default();
     let mut promised = HashMap::new();
@@ -278,5 +331,5 @@ fn open_store(path: &Path) -> Result<(Db, Accounts, HashMap<BlobId, u64>), Store
         }
     }
     rows.each_owed(|owed| accounts.charge(&owed))?;
-    Ok((db, accounts, promised))
+    Ok((accounts, promised))
 }

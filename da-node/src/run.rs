@@ -1,11 +1,14 @@
 //! Puts a host together: key, committee, store, room, servers; and takes it apart again.
 
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use meridian_client::chain::rpc::Pool;
 use meridian_client::chain::source::{ChainSource, CommitteeSource, FixedSource};
@@ -18,6 +21,7 @@ use meridian_proto::MAX_MESSAGE;
 use meridian_proto::wire::gateway_server::GatewayServer;
 use meridian_proto::wire::log_server::LogServer;
 use meridian_proto::wire::replica_server::ReplicaServer;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
@@ -78,6 +82,8 @@ struct Room {
     services: Box<dyn FnOnce(Server) -> Server + Send>,
     status: StatusSource,
     shutdown: BoxFuture<'static, ()>,
+    /// Ends when a write has failed, so that only another start can tell what is on disk.
+    broken: BoxFuture<'static, ()>,
 }
 
 /// Runs a gateway until it is told to stop.
@@ -87,6 +93,7 @@ struct Room {
 pub async fn gateway(config: GatewayConfig, lock: Option<PathBuf>) -> Result<()> {
     let GatewayConfig { node, chain, listen, server, log, telemetry, gateway: settings, anchor } = config;
     let anchoring = Anchoring::new(anchor, &chain)?;
+    let settings = gateway::Settings { min_free_bytes: node.min_free_bytes, ..settings };
     let common = Common { node, chain, listen, server, log, telemetry };
     let is_member = |committee: &Committee, address: &Address| committee.gateway(address).is_some();
     host("gateway", common, lock, is_member, async move |means: Means| {
@@ -101,7 +108,8 @@ pub async fn gateway(config: GatewayConfig, lock: Option<PathBuf>) -> Result<()>
 /// When it cannot be started or its servers fail.
 pub async fn replica(config: ReplicaConfig, lock: Option<PathBuf>) -> Result<()> {
     let ReplicaConfig { node, chain, listen, server, log, telemetry, storage, replica } = config;
-    let settings = replica::Settings { max_bytes: storage.max_bytes, ..replica };
+    let settings =
+        replica::Settings { max_bytes: storage.max_bytes, min_free_bytes: node.min_free_bytes, ..replica };
     let common = Common { node, chain, listen, server, log, telemetry };
     let is_member = |committee: &Committee, address: &Address| committee.seat(address).is_some();
     host("replica", common, lock, is_member, async move |means: Means| replica_room(settings, means).await)
@@ -115,6 +123,9 @@ async fn host(
     is_member: impl Fn(&Committee, &Address) -> bool,
     open: impl AsyncFnOnce(Means) -> Result<Room>,
 ) -> Result<()> {
+    #[cfg(feature = "points")]
+    crate::points::arm();
+    raise_open_files();
     let signal = stop_signal()?;
     let mut stop = Box::pin(async move {
         tokio::select! {
@@ -167,18 +178,45 @@ async fn host(
         "serving"
     );
     let server = (room.services)(Server::new(common.server)?);
+    let (broken, mut is_broken) = (room.broken, false);
     let outcome = server
-        .serve(grpc, async move {
-            tracing::info!(why = stop.await, "stopping");
+        .serve(grpc, async {
+            let why = tokio::select! {
+                why = &mut stop => why,
+                () = broken => {
+                    is_broken = true;
+                    "the store failed: starting again from what is on disk"
+                }
+            };
+            tracing::info!(why, "stopping");
             serving.send_replace(false);
         })
         .await;
     room.shutdown.await;
     stop_http.send_replace(true);
-    pages.await.context("the http server broke")??;
+    let pages = pages.await.context("the http server broke")?;
     tracing::info!("stopped");
     tokio::task::spawn_blocking(move || telemetry.shutdown()).await.context("telemetry broke")?;
-    outcome
+    // Whoever asked it to stop meanwhile is heard.
+    if is_broken && (&mut stop).now_or_never().is_none() {
+        return Err(start_again());
+    }
+    outcome.and(pages)
+}
+
+/// Each segment of a store is an open file: as many as the system allows.
+pub(crate) fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
+}
+
+/// Puts this program, started anew, in the place of this process. Comes back only when that fails.
+fn start_again() -> anyhow::Error {
+    let error = Command::new("/proc/self/exe").args(std::env::args_os().skip(1)).exec();
+    anyhow::Error::new(error).context("cannot start again")
 }
 
 /// Where the committee comes from: a file, or else the chain.
@@ -253,7 +291,7 @@ fn gateway_room(settings: gateway::Settings, anchoring: Option<Anchoring>, means
     if let Some(Anchoring { settings, pool, account }) = anchoring {
         gateway.anchor(settings, pool, account);
     }
-    let (served, seen, stopped) = (Arc::clone(&gateway), Arc::clone(&gateway), gateway);
+    let (served, seen, stopped) = (Arc::clone(&gateway), Arc::clone(&gateway), Arc::clone(&gateway));
     Ok(Room {
         services: Box::new(move |server| {
             let logs = LogServer::new(LogService::new(served.log_store().clone()));
@@ -267,13 +305,14 @@ fn gateway_room(settings: gateway::Settings, anchoring: Option<Anchoring>, means
             Box::pin(async move { status::gateway(&status) })
         }),
         shutdown: Box::pin(async move { stopped.shutdown().await }),
+        broken: Box::pin(async move { gateway.broken().await }),
     })
 }
 
 async fn replica_room(settings: replica::Settings, means: Means) -> Result<Room> {
     let Means { data_dir, view, key, channels } = means;
     let replica = Replica::open(settings, &data_dir, view, key, channels).await?;
-    let (served, seen, stopped) = (Arc::clone(&replica), Arc::clone(&replica), replica);
+    let (served, seen, stopped) = (Arc::clone(&replica), Arc::clone(&replica), Arc::clone(&replica));
     Ok(Room {
         services: Box::new(move |server| {
             let logs = LogServer::new(LogService::new(served.logs().clone()));
@@ -292,5 +331,6 @@ async fn replica_room(settings: replica::Settings, means: Means) -> Result<Room>
             })
         }),
         shutdown: Box::pin(async move { stopped.shutdown().await }),
+        broken: Box::pin(async move { replica.broken().await }),
     })
 }

@@ -1,37 +1,56 @@
-//! The database of a node: RocksDB with a format stamp and our own checksum over every value.
+//! The database of a node: RocksDB with a format stamp and our own checksum over every value. Large values are appended to
+//! segment files, so that they are written once; RocksDB keeps where they are.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Instant;
 
 use bytes::Bytes;
-use meridian_proto::error::{ApiError, Reason};
+use fail::fail_point;
+use nix::sys::statvfs::statvfs;
 use rocksdb::{
-    BottommostLevelCompaction, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBRecoveryMode,
-    Direction, IteratorMode, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+    ColumnFamily, ColumnFamilyDescriptor, DB, DBRecoveryMode, Direction, IteratorMode, LogLevel, Options,
+    ReadOptions, WriteBatch, WriteOptions,
 };
+use tokio::sync::watch;
 
 use crate::{cpu, metrics};
 
+mod error;
+mod index;
 pub mod log;
+mod records;
+mod seal;
+mod segments;
+mod tidy;
+
 #[cfg(test)]
 mod tests;
-mod wal;
+
+pub use error::StoreError;
+use error::{index_error, io_error, is_full, is_unreadable};
+pub use index::{exists, is_condemned, set_aside};
+use index::{look_before, visible_damage};
+use seal::{INLINE, PLACED, Placed, Stored, checksum, decode, encode_place, seal};
+use segments::{Place, Segments, WriteError};
 
 /// The format of everything that this version writes.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
+/// The last format that had the index in the folder itself.
+const OLD_FORMAT: u32 = 2;
 
 /// Column of the format stamp.
 const META: &str = "meta";
 const STAMP: &[u8] = b"format";
-const CRC_LEN: usize = 4;
-/// Values from this size on live in blob files: they are written once and not moved by compaction.
-const BLOB_BYTES: u64 = 4096;
-/// How many of the blob files, the oldest first, a compaction rewrites without garbage.
-const OLD_FILES: &str = "0.25";
-const ALL_FILES: &str = "1.0";
+/// Folders of RocksDB and of the segments.
+const INDEX: &str = "index";
+const SEGMENTS: &str = "segments";
+/// Values from this size on go to segments.
+const LARGE: usize = 4096;
+/// Of how many keys in a row, and how many of a file's, as many deletions have it compacted.
+const DELETIONS: (usize, usize, f64) = (1024, 512, 0.5);
 /// Memory of one column's write buffer.
 const WRITE_BUFFER: usize = 32 << 20;
 /// Size of the write-ahead log at which columns are flushed.
@@ -51,71 +70,6 @@ impl Role {
         match self {
             Self::Gateway => 1,
             Self::Replica => 2,
-        }
-    }
-}
-
-/// Why a database refuses.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum StoreError {
-    /// RocksDB or the disk below it failed.
-    #[error("store at {path}: {error}", path = path.display())]
-    Failed {
-        /// Folder of the database.
-        path: PathBuf,
-        /// What RocksDB said.
-        error: String,
-    },
-    /// A stored value is not what was written.
-    #[error("stored value is damaged: column {column}, key 0x{key}")]
-    Damaged {
-        /// Column of the value.
-        column: &'static str,
-        /// Key of the value in hex.
-        key: String,
-    },
-    /// The blob was dropped while it was read.
-    #[error("the blob was dropped while it was read")]
-    Dropped,
-    /// An earlier write failed, so nothing is known about what is on disk until the next start.
-    #[error("an earlier write failed: the store takes no more writes until it is opened again")]
-    Poisoned,
-    /// The folder was written by a version that this one does not know.
-    #[error("store at {path} has format {found}, this program writes format {FORMAT_VERSION}: use the program that wrote it", path = path.display())]
-    Format {
-        /// Folder of the database.
-        path: PathBuf,
-        /// Format that was found.
-        found: u32,
-    },
-    /// The folder belongs to another kind of node.
-    #[error("store at {path} belongs to another kind of node than {role:?}", path = path.display())]
-    Role {
-        /// Folder of the database.
-        path: PathBuf,
-        /// What was asked for.
-        role: Role,
-    },
-    /// A column that the database was not opened with.
-    #[error("store has no column {0}")]
-    Column(&'static str),
-}
-
-/// What a caller of the network gets to see: where the damage is stays in the log of this host.
-impl From<StoreError> for ApiError {
-    fn from(error: StoreError) -> Self {
-        if error == StoreError::Dropped {
-            return Self::new(Reason::BlobUnknown, error.to_string());
-        }
-        tracing::error!(%error, "the store refused");
-        match error {
-            StoreError::Damaged { .. } => {
-                Self::new(Reason::StoreDamaged, "a stored value failed its checksum")
-            }
-            StoreError::Failed { .. } | StoreError::Poisoned => {
-                Self::new(Reason::StoreFailed, "the disk failed")
-            }
-            error => Self::internal(error.to_string()),
         }
     }
 }
@@ -176,10 +130,25 @@ pub struct Db {
 
 struct Inner {
     db: DB,
+    segments: Segments,
     path: PathBuf,
     columns: Vec<&'static str>,
-    poisoned: AtomicBool,
+    /// Bytes of the disk that stay free.
+    min_free: AtomicU64,
+    /// Whether a write failed.
+    failed: watch::Sender<bool>,
     damaged: AtomicU64,
+    /// Whether something of the index could not be read since its files were checked.
+    doubted: AtomicBool,
+    /// Bytes in segments that no key leads to any more. What earlier processes left is not known: very much.
+    garbage: AtomicU64,
+    /// Columns that have had large values.
+    segmented: RwLock<BTreeSet<&'static str>>,
+    /// One at a time.
+    tidying: Mutex<()>,
+    /// Whoever writes holds it with others, from before its values have places until its keys lead there. Alone it is held
+    /// for the moments in which values move.
+    moving: RwLock<()>,
 }
 
 impl std::fmt::Debug for Db {
@@ -194,58 +163,62 @@ impl Db {
     /// # Errors
     /// When the folder belongs to another role or a newer format, is open elsewhere, or lost synced data.
     pub fn open(path: &Path, role: Role, columns: &[&'static str]) -> Result<Self, StoreError> {
-        let failed =
-            |error: rocksdb::Error| StoreError::Failed { path: path.into(), error: error.into_string() };
+        if path.join("CURRENT").exists() {
+            return Err(StoreError::Format { path: path.into(), found: OLD_FORMAT });
+        }
         let options = options();
+        let index = path.join(INDEX);
+        let failed = |error: rocksdb::Error| index_error(path, error);
+        let unreadable = |error: std::io::Error| io_error(path, &error);
+        if let Some(error) = visible_damage(path) {
+            return Err(StoreError::Index { path: path.into(), error });
+        }
         // A newer program may have made columns that this one does not know: open them too, to read the stamp.
-        let exists = path.join("CURRENT").exists();
         let mut names: BTreeSet<String> = columns.iter().map(|name| (*name).to_owned()).collect();
         names.extend([META.to_owned(), "default".to_owned()]);
-        if exists {
-            let io_failed =
-                |error: std::io::Error| StoreError::Failed { path: path.into(), error: error.to_string() };
-            if let Some(log) = wal::find_reused(path).map_err(io_failed)? {
-                let error = format!("write-ahead log {} is damaged", log.display());
-                return Err(StoreError::Failed { path: path.into(), error });
-            }
-            names.extend(DB::list_cf(&options, path).map_err(failed)?);
+        if index.join("CURRENT").exists() {
+            names.extend(look_before(path, role)?);
         }
+        let segments = Segments::open(&path.join(SEGMENTS)).map_err(unreadable)?;
         let descriptors = names.into_iter().map(|name| ColumnFamilyDescriptor::new(name, column_options()));
-        let db = DB::open_cf_descriptors(&options, path, descriptors).map_err(failed)?;
-        let columns = columns.iter().copied().chain([META]).collect();
+        let db = DB::open_cf_descriptors(&options, &index, descriptors).map_err(failed)?;
+        for folder in [&path.join(".."), path] {
+            segments::sync_folder(folder).map_err(unreadable)?;
+        }
         let inner = Inner {
             db,
+            segments,
             path: path.into(),
-            columns,
-            poisoned: AtomicBool::new(false),
+            columns: columns.iter().copied().chain([META]).collect(),
+            min_free: AtomicU64::new(0),
+            failed: watch::Sender::new(false),
             damaged: AtomicU64::new(0),
+            doubted: AtomicBool::new(false),
+            garbage: AtomicU64::new(u64::MAX / 2),
+            segmented: RwLock::default(),
+            tidying: Mutex::new(()),
+            moving: RwLock::new(()),
         };
         let store = Self { inner: Arc::new(inner) };
-        store.check_stamp(role)?;
+        store.stamp(role)?;
+        for column in &store.inner.columns {
+            if store.contains(META, &segmented_key(column))? {
+                store.segmented_columns().insert(column);
+            }
+        }
         Ok(store)
     }
 
-    fn check_stamp(&self, role: Role) -> Result<(), StoreError> {
-        let path = || self.inner.path.clone();
-        match self.get(META, STAMP)? {
-            Some(stamp) => {
-                let version = stamp.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
-                if version != FORMAT_VERSION {
-                    return Err(StoreError::Format { path: path(), found: version });
-                }
-                if stamp.get(4..) != Some(&[role.byte()]) {
-                    return Err(StoreError::Role { path: path(), role });
-                }
-                Ok(())
-            }
-            None => {
-                let mut stamp = FORMAT_VERSION.to_be_bytes().to_vec();
-                stamp.push(role.byte());
-                let mut batch = Batch::new();
-                batch.put(META, STAMP, stamp);
-                self.commit(batch, Durability::Synced)
-            }
+    /// Notes the format, where nothing is noted yet.
+    fn stamp(&self, role: Role) -> Result<(), StoreError> {
+        if self.get(META, STAMP)?.is_some() {
+            return Ok(());
         }
+        let mut stamp = FORMAT_VERSION.to_be_bytes().to_vec();
+        stamp.push(role.byte());
+        let mut batch = Batch::new();
+        batch.put(META, STAMP, stamp);
+        self.commit(batch, Durability::Synced)
     }
 
     /// The value of a key, checked against its checksum.
@@ -253,10 +226,22 @@ impl Db {
     /// # Errors
     /// [`StoreError::Damaged`] when the checksum is wrong.
     pub fn get(&self, column: &'static str, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        match self.inner.db.get_pinned_cf(self.column(column)?, key) {
-            Ok(Some(sealed)) => self.unseal(column, key, &sealed).map(Some),
-            Ok(None) => Ok(None),
-            Err(error) => Err(self.read_error(column, key, error)),
+        let handle = self.column(column)?;
+        let mut before = None;
+        loop {
+            let found = self.inner.db.get_pinned_cf(handle, key);
+            let Some(sealed) = found.map_err(|error| self.read_error(column, key, error))? else {
+                return Ok(None);
+            };
+            match self.unseal(column, key, &sealed)? {
+                Stored::Inline(value) => return Ok(Some(Bytes::copy_from_slice(value))),
+                Stored::Placed(placed) => match self.placed(column, key, &placed)? {
+                    Some(value) => return Ok(Some(value)),
+                    // It moved while it was read, unless its segment was lost.
+                    None if before == Some(placed) => return Err(self.damage(column, key)),
+                    None => before = Some(placed),
+                },
+            }
         }
     }
 
@@ -267,6 +252,30 @@ impl Db {
     pub fn contains(&self, column: &'static str, key: &[u8]) -> Result<bool, StoreError> {
         let found = self.inner.db.get_pinned_cf(self.column(column)?, key);
         found.map(|value| value.is_some()).map_err(|error| self.read_error(column, key, error))
+    }
+
+    /// Whether any key begins with a prefix.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn has_any(&self, column: &'static str, prefix: &[u8]) -> Result<bool, StoreError> {
+        let from = IteratorMode::From(prefix, Direction::Forward);
+        let first = self.inner.db.iterator_cf_opt(self.column(column)?, within(prefix), from).next();
+        first.transpose().map(|pair| pair.is_some()).map_err(|error| self.read_error(column, prefix, error))
+    }
+
+    /// Bytes of a value, 0 where there is none. The value itself is not looked at.
+    ///
+    /// # Errors
+    /// When the disk fails. A place that is damaged has a length of 0.
+    pub fn length(&self, column: &'static str, key: &[u8]) -> Result<u64, StoreError> {
+        let found = self.inner.db.get_pinned_cf(self.column(column)?, key);
+        let sealed = found.map_err(|error| self.read_error(column, key, error))?;
+        Ok(match sealed.as_deref().and_then(|sealed| decode(key, sealed)) {
+            Some(Stored::Inline(value)) => wide(value.len()),
+            Some(Stored::Placed(placed)) => placed.place.bytes.into(),
+            None => 0,
+        })
     }
 
     /// At most `limit` pairs whose keys begin with `prefix`, from `start` on, ascending.
@@ -282,47 +291,107 @@ impl Db {
     ) -> Result<Vec<Pair>, StoreError> {
         let from = IteratorMode::From(start.max(prefix), Direction::Forward);
         let mut found = Vec::new();
-        let pairs = self.inner.db.iterator_cf_opt(self.column(column)?, read_options(), from);
+        let pairs = self.inner.db.iterator_cf_opt(self.column(column)?, within(prefix), from);
         for pair in pairs.take(limit) {
             let (key, sealed) = pair.map_err(|error| self.read_error(column, prefix, error))?;
-            if !key.starts_with(prefix) {
-                break;
-            }
-            let value = self.unseal(column, &key, &sealed)?;
-            found.push((key, value));
+            let value = match self.unseal(column, &key, &sealed)? {
+                Stored::Inline(value) => Some(Bytes::copy_from_slice(value)),
+                Stored::Placed(placed) => self.placed(column, &key, &placed)?,
+            };
+            // What has moved since the scan began is read by its key.
+            let value = match value {
+                None => self.get(column, &key)?,
+                value => value,
+            };
+            found.extend(value.map(|value| (key, value)));
         }
         Ok(found)
     }
 
-    /// Writes a batch and waits until it counts as done. RocksDB joins synced writes that wait at once.
+    /// Writes a batch and waits until it counts as done. Synced writes that wait at once share a sync.
     ///
     /// # Errors
-    /// When the write failed; nothing can be written from then on.
+    /// [`StoreError::Full`] when there was no room for large values: nothing was written. When anything else failed,
+    /// nothing can be written from then on.
     pub fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
-        let mut writes = WriteBatch::default();
-        let mut sealed = Vec::new();
-        for operation in batch.operations {
-            match operation {
-                Operation::Put { column, key, value } => {
-                    sealed.clear();
-                    sealed.extend_from_slice(&checksum(&key, &value).to_be_bytes());
-                    sealed.extend_from_slice(&value);
-                    writes.put_cf(self.column(column)?, &key, &sealed);
-                }
-                Operation::Delete { column, key } => writes.delete_cf(self.column(column)?, &key),
-            }
-        }
-        if self.inner.poisoned.load(Ordering::Acquire) {
+        let (inner, operations) = (&self.inner, batch.operations);
+        let handles = operations.iter().map(|operation| self.column(operation.column()));
+        let handles = handles.collect::<Result<Vec<_>, _>>()?;
+        if self.is_poisoned() {
             return Err(StoreError::Poisoned);
+        }
+        let begun = Instant::now();
+        let _moving = inner.moving.read().unwrap_or_else(PoisonError::into_inner);
+        let large: Vec<Bytes> = operations.iter().filter_map(Operation::large).cloned().collect();
+        // What deletes may write a little beside it, or a full disk would stay full.
+        if !operations.iter().any(|operation| matches!(operation, Operation::Delete { .. })) {
+            self.check_room(large.iter().map(|value| wide(value.len())).sum())?;
+        }
+        let mut places = self.append(&large)?.into_iter();
+        let (mut writes, mut freed) = (WriteBatch::default(), 0);
+        for column in self.newly_segmented(&operations) {
+            let key = segmented_key(column);
+            writes.put_cf(self.column(META)?, &key, seal(&key, INLINE, &[]));
+        }
+        for (operation, handle) in operations.iter().zip(handles) {
+            let key = operation.key();
+            if operation.large().is_some() || matches!(operation, Operation::Delete { .. }) {
+                freed += self.placed_bytes(handle, key);
+            }
+            match operation {
+                Operation::Put { value, .. } => {
+                    let sealed = match operation.large().and_then(|_| places.next()) {
+                        Some(place) => seal(key, PLACED, &encode_place(place, checksum(key, &[value]))),
+                        None => seal(key, INLINE, value),
+                    };
+                    writes.put_cf(handle, key, sealed);
+                }
+                Operation::Delete { .. } => writes.delete_cf(handle, key),
+            }
         }
         let mut options = WriteOptions::default();
         options.set_sync(durability == Durability::Synced);
-        let begun = Instant::now();
-        let written = self.inner.db.write_opt(writes, &options);
+        fail_point!("before-batch");
+        let written = inner.db.write_opt(writes, &options);
+        fail_point!("batch-written");
         if durability == Durability::Synced {
             metrics::get().store_sync_seconds.record(begun.elapsed().as_secs_f64(), &[]);
         }
-        self.written(written.map_err(rocksdb::Error::into_string))
+        self.written(written.map_err(rocksdb::Error::into_string))?;
+        inner.garbage.fetch_add(freed, Ordering::Relaxed);
+        let segmented = self.newly_segmented(&operations);
+        if !segmented.is_empty() {
+            self.segmented_columns().extend(segmented);
+        }
+        Ok(())
+    }
+
+    fn segmented_columns(&self) -> RwLockWriteGuard<'_, BTreeSet<&'static str>> {
+        self.inner.segmented.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The columns to which a batch brings their first large values.
+    fn newly_segmented(&self, operations: &[Operation]) -> BTreeSet<&'static str> {
+        let known = self.inner.segmented.read().unwrap_or_else(PoisonError::into_inner);
+        let large = operations.iter().filter(|operation| operation.large().is_some());
+        large.map(Operation::column).filter(|column| !known.contains(column)).collect()
+    }
+
+    /// Appends large values, synced also where the batch is not: a key never leads to what a power cut may take.
+    fn append(&self, values: &[Bytes]) -> Result<Vec<Place>, StoreError> {
+        if values.is_empty() {
+            return Ok(Vec::new());
+        }
+        fail_point!("before-values");
+        self.inner.segments.append(values).map_err(|error| match error {
+            WriteError::Write(error) | WriteError::Refused(error) if is_full(&error) => {
+                tracing::warn!(path = %self.inner.path.display(), "the disk is full");
+                StoreError::Full { path: self.inner.path.clone() }
+            }
+            WriteError::Refused(error) | WriteError::Write(error) | WriteError::Sync(error) => {
+                self.fail(error.to_string())
+            }
+        })
     }
 
     /// Like [`Db::commit`], off the async threads.
@@ -346,37 +415,20 @@ impl Db {
             .map_err(|error| self.read_error(column, start, error))
     }
 
-    /// Rewrites a column's keys without those that were deleted, which gives back the files that hold nothing else; all
-    /// of it where half of what its files hold is garbage. Reads and writes go on.
-    ///
-    /// # Errors
-    /// When there is no such column.
-    pub fn compact(&self, column: &'static str) -> Result<(), StoreError> {
-        let (db, handle) = (&self.inner.db, self.column(column)?);
-        db.compact_range_cf(handle, None::<&[u8]>, None::<&[u8]>);
-        let bytes = |name: &str| db.property_int_value_cf(handle, name).ok().flatten().unwrap_or(0);
-        if 2 * bytes("rocksdb.live-blob-file-garbage-size") <= bytes("rocksdb.live-blob-file-size") {
-            return Ok(());
-        }
-        let collect = |cutoff| {
-            let set = db.set_options_cf(handle, &[("blob_garbage_collection_age_cutoff", cutoff)]);
-            set.map_err(|error| self.read_error(column, &[], error))
-        };
-        collect(ALL_FILES)?;
-        let mut options = CompactOptions::default();
-        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
-        db.compact_range_cf_opt(handle, None::<&[u8]>, None::<&[u8]>, &options);
-        collect(OLD_FILES)
-    }
-
     /// After a failed write or sync the kernel may have dropped the dirty pages, so that a later sync would succeed
     /// without them: only reading the disk again, at the next start, shows what is there.
     fn written(&self, result: Result<(), String>) -> Result<(), StoreError> {
-        result.map_err(|error| {
-            self.inner.poisoned.store(true, Ordering::Release);
-            tracing::error!(path = %self.inner.path.display(), error, "write failed, the store takes no more writes");
-            StoreError::Failed { path: self.inner.path.clone(), error }
-        })
+        result.map_err(|error| self.fail(error))
+    }
+
+    fn fail(&self, error: String) -> StoreError {
+        // RocksDB says so too when it met damage while it merged files: whether it is there the next look tells.
+        if !error.contains("No space left on device") {
+            self.inner.doubted.store(true, Ordering::Relaxed);
+        }
+        self.inner.failed.send_replace(true);
+        tracing::error!(path = %self.inner.path.display(), error, "write failed, the store takes no more writes");
+        StoreError::Failed { path: self.inner.path.clone(), error }
     }
 
     /// Damaged values seen since the start.
@@ -388,7 +440,31 @@ impl Db {
     /// Whether a write failed, so that nothing can be written until the next start.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
-        self.inner.poisoned.load(Ordering::Acquire)
+        *self.inner.failed.borrow()
+    }
+
+    /// Leaves so many bytes of the disk free, half of them also for small values.
+    pub fn keep_free(&self, bytes: u64) {
+        self.inner.min_free.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether there is room for so many bytes of large values, or for small ones where there are none.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] when there is not.
+    pub fn check_room(&self, large: u64) -> Result<(), StoreError> {
+        let min_free = self.inner.min_free.load(Ordering::Relaxed);
+        if min_free == 0 {
+            return Ok(());
+        }
+        self.needs_free(if large == 0 { min_free / 2 } else { min_free.saturating_add(large) })
+    }
+
+    fn needs_free(&self, bytes: u64) -> Result<(), StoreError> {
+        let path = &self.inner.path;
+        let stat = statvfs(path).map_err(|error| self.fail(error.to_string()))?;
+        let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+        if free < bytes { Err(StoreError::Full { path: path.clone() }) } else { Ok(()) }
     }
 
     fn column(&self, name: &'static str) -> Result<&ColumnFamily, StoreError> {
@@ -396,17 +472,42 @@ impl Db {
         known.then(|| self.inner.db.cf_handle(name)).flatten().ok_or(StoreError::Column(name))
     }
 
-    fn unseal(&self, column: &'static str, key: &[u8], sealed: &[u8]) -> Result<Bytes, StoreError> {
-        match sealed.split_first_chunk::<CRC_LEN>() {
-            Some((crc, value)) if u32::from_be_bytes(*crc) == checksum(key, value) => {
-                Ok(Bytes::copy_from_slice(value))
+    fn unseal<'a>(
+        &self,
+        column: &'static str,
+        key: &[u8],
+        sealed: &'a [u8],
+    ) -> Result<Stored<'a>, StoreError> {
+        decode(key, sealed).ok_or_else(|| self.damage(column, key))
+    }
+
+    /// The value at a place, checked; nothing where its segment is gone.
+    fn placed(&self, column: &'static str, key: &[u8], placed: &Placed) -> Result<Option<Bytes>, StoreError> {
+        match self.inner.segments.read(placed.place) {
+            None => Ok(None),
+            Some(Ok(value)) if checksum(key, &[&value]) == placed.crc => Ok(Some(value)),
+            Some(Ok(_)) => Err(self.damage(column, key)),
+            // A file that is too short or a sector that cannot be read: this value is lost, and others are not.
+            Some(Err(error)) => {
+                tracing::error!(column, key = hex::encode(key), %error, "a segment cannot be read");
+                Err(self.damage(column, key))
             }
-            _ => Err(self.damage(column, key)),
+        }
+    }
+
+    /// Bytes in segments to which a key leads; 0 also where that cannot be read.
+    fn placed_bytes(&self, handle: &ColumnFamily, key: &[u8]) -> u64 {
+        let sealed = self.inner.db.get_pinned_cf(handle, key).ok().flatten();
+        match sealed.as_deref().and_then(|sealed| decode(key, sealed)) {
+            Some(Stored::Placed(placed)) => placed.place.bytes.into(),
+            _ => 0,
         }
     }
 
     fn read_error(&self, column: &'static str, key: &[u8], error: rocksdb::Error) -> StoreError {
-        if error.kind() == rocksdb::ErrorKind::Corruption {
+        if is_unreadable(&error) {
+            tracing::error!(%error, column, "the index cannot be read");
+            self.inner.doubted.store(true, Ordering::Relaxed);
             return self.damage(column, key);
         }
         StoreError::Failed { path: self.inner.path.clone(), error: error.into_string() }
@@ -419,9 +520,36 @@ impl Db {
     }
 }
 
-/// Covers the key as well, so that a value under another key is noticed.
-fn checksum(key: &[u8], value: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(key), value)
+impl Operation {
+    fn column(&self) -> &'static str {
+        match self {
+            Self::Put { column, .. } | Self::Delete { column, .. } => column,
+        }
+    }
+
+    fn key(&self) -> &[u8] {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key, .. } => key,
+        }
+    }
+
+    /// The value that goes to a segment.
+    fn large(&self) -> Option<&Bytes> {
+        match self {
+            Self::Put { value, .. } if value.len() >= LARGE => Some(value),
+            _ => None,
+        }
+    }
+}
+
+/// Where it is noted that a column has had large values.
+fn segmented_key(column: &str) -> Vec<u8> {
+    [b"segmented ", column.as_bytes()].concat()
+}
+
+fn wide(length: usize) -> u64 {
+    // No platform has a usize above 64 bits.
+    u64::try_from(length).unwrap_or(u64::MAX)
 }
 
 fn options() -> Options {
@@ -429,10 +557,9 @@ fn options() -> Options {
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_paranoid_checks(true);
-    // A crash may tear the last record, of a write that nobody was told about: that one is dropped. A record that is all
-    // there and wrong is damage to what may have been synced: opening fails. A last record whose length is damaged, or
-    // that is all zeros, cannot be told from a torn one, and is dropped. (Absolute consistency would refuse to start after
-    // every crash in the middle of a write.)
+    // A crash may tear the last record, of a write that nobody was told about: that one is dropped. What else is not as it was
+    // written was seen before (`records`). (Absolute consistency would refuse to start after every crash in the middle of
+    // a write.)
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     // Without this a whole log file that went missing would pass unnoticed.
     options.set_track_and_verify_wals_in_manifest(true);
@@ -446,9 +573,15 @@ fn options() -> Options {
 fn column_options() -> Options {
     let mut options = Options::default();
     options.set_write_buffer_size(WRITE_BUFFER);
-    options.set_enable_blob_files(true);
-    options.set_min_blob_size(BLOB_BYTES);
-    options.set_enable_blob_gc(true);
+    // Files that are mostly deleted keys are compacted soon: whoever looks for the next key has to pass all of them.
+    options.add_compact_on_deletion_collector_factory(DELETIONS.0, DELETIONS.1, DELETIONS.2);
+    options
+}
+
+/// For keys that begin with a prefix: beyond it are perhaps many deleted ones, which need not be passed.
+fn within(prefix: &[u8]) -> ReadOptions {
+    let mut options = read_options();
+    options.set_iterate_range(rocksdb::PrefixRange(prefix));
     options
 }
 

@@ -84,6 +84,21 @@ impl Pair {
         variables: &[(&str, &str)],
         tracer: Option<fn(&Path, &str) -> Command>,
     ) -> Result<Self> {
+        let same = |_: usize, program: &mut Command| {
+            program.envs(variables.iter().copied());
+        };
+        Self::start_with(dir, &same, tracer).await
+    }
+
+    /// Like [`Pair::start`], with something done to the command of each: of the replica, 0, and of the gateway, 1.
+    ///
+    /// # Errors
+    /// When they do not come up in time.
+    pub async fn start_with(
+        dir: &Path,
+        change: &dyn Fn(usize, &mut Command),
+        tracer: Option<fn(&Path, &str) -> Command>,
+    ) -> Result<Self> {
         let listeners = ports::listeners(4)?;
         let addresses: Vec<_> = listeners.iter().map(|it| it.local_addr()).collect::<Result<_, _>>()?;
         drop(listeners);
@@ -105,8 +120,8 @@ impl Pair {
                 .env("MERIDIAN_NODE__COMMITTEE", committee_file(dir))
                 .env("MERIDIAN_NODE__DATA_DIR", dir.join(role))
                 .env("MERIDIAN_LISTEN__GRPC", addresses[place].to_string())
-                .env("MERIDIAN_LISTEN__HTTP", addresses[2 + place].to_string())
-                .envs(variables.iter().copied());
+                .env("MERIDIAN_LISTEN__HTTP", addresses[2 + place].to_string());
+            change(place, &mut program);
             let mut command = match tracer {
                 None => program,
                 Some(tracer) => run_by(tracer(dir, role), &program),
@@ -161,6 +176,14 @@ impl Pair {
     #[must_use]
     pub fn reader(&self) -> Reader {
         Reader::new(Arc::clone(&self.committee), self.channels.clone())
+    }
+
+    /// Whether the replica, 0, or the gateway, 1, runs no more.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn has_ended(&mut self, place: usize) -> Result<bool> {
+        Ok(self.hosts[place].try_wait()?.is_some())
     }
 
     /// Stops both as SIGTERM does.

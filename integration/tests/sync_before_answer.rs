@@ -2,7 +2,7 @@
 //!
 //! `strace` writes down what a replica and a gateway ask of the kernel from their start on. Of each request that names a
 //! blob, and of its answer, the HTTP/2 frames on the connection tell where in the trace they are. In between, every file
-//! that was given bytes with the blob's id must have been synced after the last of them, and every file that was made
+//! that was given bytes with the blob's id, and every segment, must have been synced after the last of them, and every file that was made
 //! must have got its place in a synced folder.
 
 use std::collections::BTreeMap;
@@ -83,7 +83,7 @@ fn check(calls: &[Call], store: &Path, request: &Request, id: &BlobId) -> Result
     let mut written = BTreeMap::new();
     for call in calls.iter().filter(|call| call.begun > request.begun && call.begun < request.answered) {
         let path = call.path();
-        if call.is_sent() && path.starts_with(store) && has(&call.data, id) {
+        if call.is_sent() && path.starts_with(store) && (is_segment(path) || has(&call.data, id)) {
             written.insert(path, call.ended);
         }
     }
@@ -100,6 +100,11 @@ fn check(calls: &[Call], store: &Path, request: &Request, id: &BlobId) -> Result
         ensure!(synced(folder.context("a folder")?, call.ended), "{} has no place", call.made.display());
     }
     Ok(())
+}
+
+/// Segments hold values and no keys: one request is made at a time, so all that they are given is of this blob.
+fn is_segment(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "seg")
 }
 
 fn has(data: &[u8], id: &BlobId) -> bool {

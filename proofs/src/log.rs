@@ -14,7 +14,7 @@ use crate::ids::{BlobId, Namespace, PayloadHash};
 
 pub use proof::{
     NodeSource, ProofError, consistency_proof, consistency_proof_len, inclusion_proof, inclusion_proof_len,
-    root_at, verify_consistency, verify_inclusion,
+    range_at, root_at, verify_consistency, verify_inclusion,
 };
 
 /// Length of an entry's flat form in bytes.

@@ -297,7 +297,7 @@ impl Gather<'_> {
 }
 
 /// Fetches and verifies one part.
-async fn fetch(
+pub(super) async fn fetch(
     reader: Reader,
     context: Arc<BlobContext>,
     seat: Seat,

@@ -23,6 +23,9 @@ documented! {
         pub committee: PathBuf,
         /// Folder of the host's store. Made when it is missing.
         pub data_dir: PathBuf,
+        /// Bytes of the store's disk that stay free. With fewer, new rows and payloads are refused as overloaded; with fewer
+        /// than half of it, nothing is written but deletions. Reads go on, and writes as soon as there is room again.
+        pub min_free_bytes: u64,
     }
 }
 
@@ -32,6 +35,7 @@ impl Default for Node {
             key: "/etc/meridian/key".into(),
             committee: "/etc/meridian/committee.toml".into(),
             data_dir: "/var/lib/meridian".into(),
+            min_free_bytes: 256 << 20,
         }
     }
 }

@@ -158,7 +158,9 @@ impl Shared {
     /// Drops what is kept of a blob that has expired.
     pub(super) async fn forget(&self, id: BlobId) {
         let (store, now) = (self.store.clone(), self.clock.now());
-        if let Err(error) = blocking(move || store.forget(id, now)).await {
+        if let Err(error) =
+            blocking(move || store.forget(id, now).and_then(|()| Ok(store.db().tidy()?))).await
+        {
             tracing::error!(%error, "a kept payload cannot be dropped");
         }
         metrics::get().uploads_pending.record(self.store.pending(), &[]);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use fail::fail_point;
 use meridian_client::rpc::CosignAnswer;
 use meridian_proofs::checkpoint::{CosignedCheckpoint, SignedCheckpoint};
 use meridian_proofs::committee::Committee;
@@ -117,6 +118,7 @@ impl Checkpoints {
             return;
         };
         collection.cosignatures.insert(signer, cosignature);
+        fail_point!("cosignature-taken");
         let complete =
             committee.complete_regions(collection.cosignatures.keys()).len() >= committee.min_copies();
         if complete {
@@ -127,6 +129,7 @@ impl Checkpoints {
             }
             let certified = CosignedCheckpoint { signed: head.signed, cosignatures };
             self.certified.send_replace(Some(Arc::new(certified)));
+            fail_point!("certified");
         }
         self.progress.send_replace(());
     }
@@ -144,6 +147,10 @@ pub(super) async fn run(core: Arc<Core>, seat: usize) {
     let mut refusals = 0u32;
     loop {
         let is_up = *up.borrow_and_update();
+        if !is_up {
+            // Whoever comes back may have lost what it signed.
+            signed = None;
+        }
         let head = heads.borrow_and_update().clone();
         let due = head.filter(|head| is_up && signed != Some(head.digest));
         if let Some(head) = due {

@@ -110,14 +110,17 @@ pub(super) async fn run(core: Arc<Core>, mut log: Log, mut ready: mpsc::Unbounde
             }
         } else if outstanding.is_none() && !queue.is_empty() {
             match append(&core, &mut log, &mut queue).await {
-                Ok(true) => outstanding = Some(Instant::now()),
-                Ok(false) => {}
+                Ok(is_signed) => {
+                    outstanding = is_signed.then(Instant::now);
+                    refresh = false;
+                }
+                // Who put is told, and the next one may find room.
+                Err(error) if error.is_full() => tracing::warn!(%error, "nothing can be appended"),
                 Err(error) => {
                     tracing::error!(%error, "the log cannot be written: the gateway appends nothing any more");
                     core.lose(error.into());
                 }
             }
-            refresh = false;
             continue;
         }
         // Also without S: seats that refuse to cosign may only be waiting for a newer timestamp.

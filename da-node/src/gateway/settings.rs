@@ -45,6 +45,10 @@ documented! {
         /// Milliseconds that a stop waits for puts in flight.
         pub shutdown_ms: u64,
     }
+    elsewhere {
+        /// Bytes of the disk that stay free: `node.min_free_bytes`.
+        pub min_free_bytes: u64,
+    }
 }
 
 impl Default for Settings {
@@ -65,6 +69,7 @@ impl Default for Settings {
             change_finish_ms: 500,
             change_linger_ms: 500,
             shutdown_ms: 10_000,
+            min_free_bytes: 0,
         }
     }
 }

@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
+use fail::fail_point;
 use meridian_proofs::certificate::Certificate;
 use meridian_proofs::checkpoint::{Checkpoint, CosignedCheckpoint, Domain, SignedCheckpoint};
 use meridian_proofs::header::BlobHeader;
@@ -66,12 +67,20 @@ pub(super) enum StoreError {
     Task(String),
 }
 
+impl StoreError {
+    /// Whether nothing was written because there is no room.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, Self::Store(store::StoreError::Full { .. }))
+    }
+}
+
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Malformed(_) | StoreError::Store(store::StoreError::Damaged { .. }) => {
                 Self::new(Reason::StoreDamaged, "a stored value is damaged")
             }
+            StoreError::Store(error @ store::StoreError::Full { .. }) => error.into(),
             StoreError::Store(store::StoreError::Failed { .. } | store::StoreError::Poisoned) => {
                 Self::new(Reason::StoreFailed, "the gateway's disk failed")
             }
@@ -142,6 +151,11 @@ impl Store {
         }
         store.pending.store(store.count_uploads()?, Ordering::Relaxed);
         Ok((store, loaded))
+    }
+
+    /// The database.
+    pub(super) fn db(&self) -> &Db {
+        &self.db
     }
 
     /// Where the log stands.
@@ -279,7 +293,9 @@ impl Store {
         }
         let signed = sign(range);
         batch.put(STATE, HEAD, encode_signed(&signed));
+        fail_point!("before-entries");
         self.db.commit(batch, Durability::Synced)?;
+        fail_point!("entries-appended");
         self.pending.fetch_add(records, Ordering::Relaxed);
         Ok(signed)
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use fail::fail_point;
 use futures::{Stream, StreamExt};
 use meridian_proofs::certificate::Certificate;
 use meridian_proofs::encode::{EncodedBlob, StreamEncoder};
@@ -96,6 +97,7 @@ pub(super) async fn put(
     let result = answer.as_ref().map_or_else(class_of, |_| "ok");
     metrics::get().puts.add(1, &[KeyValue::new("result", result)]);
     metrics::get().put_seconds.record(started.elapsed().as_secs_f64(), &[]);
+    fail_point!("put-answer");
     answer
 }
 
@@ -124,6 +126,7 @@ async fn admit(door: &Door, start: PutStart) -> Result<Admitted, ApiError> {
             format!("this payload needs {bytes} bytes of memory, more than the gateway's budget of {limit}");
         return Err(ApiError::new(Reason::PayloadTooLarge, message).with("limit", limit));
     }
+    core.store.db().check_room(start.length.get())?;
     let memory = core.reserve(bytes, core.settings.memory_wait()).await?;
     Ok(Admitted { start, memory })
 }
@@ -254,6 +257,7 @@ async fn encode(core: &Arc<Core>, received: Received) -> Result<Encoded, ApiErro
         Ok(Encoded { rows: Arc::new(Rows::new(blob, memory)), wanted, earlier })
     };
     let encoded = core.cpu.run(work).await?;
+    fail_point!("payload-encoded");
     metrics::get().encode_seconds.record(started.elapsed().as_secs_f64(), &[]);
     metrics::get().put_bytes.add(length, &[]);
     Ok(encoded)

@@ -64,6 +64,9 @@ pub fn replica(status: &ReplicaStatus) -> Value {
         "logs": status.logs,
         "seated_epochs": status.seated_epochs,
         "logs_behind": status.logs_behind,
-        "takeover_left": status.takeover_left,
+        "repair_left": status.repair_left,
+        "quarantined": status.quarantined,
+        "scrubbed_at": status.scrubbed_at,
+        "store_failed": status.store_failed,
     })
 }

@@ -120,8 +120,13 @@ impl Accounts {
 
     /// Rows of a blob came to the disk.
     pub(super) fn stored(&self, bytes: u64, new_blob: bool) {
+        self.replaced(0, bytes, new_blob);
+    }
+
+    /// Rows of a blob came to the disk, in the place of others.
+    pub(super) fn replaced(&self, before: u64, after: u64, new_blob: bool) {
         let mut books = self.books();
-        books.stored += bytes;
+        books.stored = books.stored.saturating_sub(before) + after;
         books.blobs += u64::from(new_blob);
     }
 
@@ -131,6 +136,13 @@ impl Accounts {
         books.stored = books.stored.saturating_sub(bytes);
         books.blobs = books.blobs.saturating_sub(1);
         books.gateways.values_mut().for_each(|account| account.forget(blob));
+    }
+
+    /// A blob was lost; what its gateways owe stays.
+    pub(super) fn lost(&self, bytes: u64) {
+        let mut books = self.books();
+        books.stored = books.stored.saturating_sub(bytes);
+        books.blobs = books.blobs.saturating_sub(1);
     }
 
     /// Blobs and bytes of rows on disk.

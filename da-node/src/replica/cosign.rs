@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fail::fail_point;
 use futures::stream::{self, StreamExt};
 use meridian_proofs::checkpoint::CosignedCheckpoint;
 use meridian_proofs::ids::BlobId;
@@ -107,7 +108,10 @@ impl Replica {
                 let text = format!("blob {id} has {length} bytes, its entry says {}", entry.length);
                 return Err(ApiError::new(Reason::EntryLengthMismatch, text));
             }
-            let held = record.is_some_and(|record| standing.holds(&entry.blob_id, &record));
+            let held = match record {
+                Some(record) => self.holds(standing, &entry.blob_id, &record)?,
+                None => false,
+            };
             if !held && seen.insert((entry.blob_id, entry.epoch)) {
                 missing.push((entry.blob_id, standing.clone()));
             }
@@ -121,7 +125,9 @@ impl Replica {
         let repairs = stream::iter(missing).map(|(id, standing)| async move {
             self.arrivals.wait(&id, wait).await;
             let record = self.read(move |rows| rows.record(&id)).await?;
-            if record.is_some_and(|record| standing.holds(&id, &record)) {
+            if let Some(record) = record
+                && self.holds(&standing, &id, &record)?
+            {
                 return Ok(());
             }
             self.repair(id, &standing).await.map_err(|error| match error.class() {
@@ -158,17 +164,24 @@ impl Replica {
         let new = &accepted.entries;
         let mut range = self.logs.range(&gateway)?;
         let mut batch = Batch::new();
-        for (index, entry) in (range.size()..).zip(new) {
+        for (index, entry) in (accepted.first..).zip(new) {
             if self.has_seat(entry.epoch) {
                 self.rows.put_entry(&mut batch, &gateway, index, entry);
             }
+            if index < range.size() {
+                // Whoever this log came from may have had no more than the leaf.
+                self.logs.put_entry(&mut batch, &gateway, index, entry);
+            }
         }
-        self.logs.append(&mut batch, &gateway, &mut range, new);
+        let appended = new.get(accepted.filled..).unwrap_or_default();
+        self.logs.append(&mut batch, &gateway, &mut range, appended);
         let own = self.key.sign(&checkpoint.digest(&self.domain));
         let cosigned = CosignedCheckpoint { signed: request.signed, cosignatures: vec![own] };
         self.logs.set_checkpoint(&mut batch, &cosigned);
         owed.iter().for_each(|owed| self.rows.put_owed(&mut batch, owed));
+        fail_point!("before-cosignature");
         self.db.commit(batch, Durability::Synced)?;
+        fail_point!("cosigned");
 
         owed.iter().for_each(|owed| self.accounts.charge(owed));
         // An entry that has expired keeps nothing: what a gateway was promised stays without it.

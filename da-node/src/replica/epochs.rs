@@ -170,9 +170,17 @@ pub(super) fn latest_seat(epochs: &Epochs, now: u64, address: &Address) -> Optio
     begun.filter_map(standing).next().or_else(|| epochs.terms().iter().find_map(standing))
 }
 
+/// The seats whose rows a signer owes: its own of all epochs that have begun, and those of earlier epochs that passed to it.
+/// Rows of an epoch that expired for certain are left out.
+pub(super) fn owed(epochs: &Epochs, now: u64, address: &Address) -> Vec<Standing> {
+    let begun = epochs.terms().iter().filter(|term| term.activation <= now && !is_over(term, now));
+    let own = begun.filter_map(|term| Standing::of(&term.committee, address));
+    own.chain(inherited(epochs, now, address)).collect()
+}
+
 /// The seats of earlier epochs whose rows a signer owes because it holds those seats by now: from epoch to epoch the
 /// same region and number, with other signers before. Rows of an epoch that expired for certain are left out.
-pub(super) fn inherited(epochs: &Epochs, now: u64, address: &Address) -> Vec<Standing> {
+fn inherited(epochs: &Epochs, now: u64, address: &Address) -> Vec<Standing> {
     let begun: Vec<&Term> = epochs.terms().iter().filter(|term| term.activation <= now).collect();
     let mut found = Vec::new();
     for (place, term) in begun.iter().enumerate() {

@@ -4,11 +4,15 @@
 //! Each block of leaves is proved to be under the anchored root before it is kept, so a lie costs one block, and what
 //! is on disk is always a prefix of the anchored log.
 
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt};
 use meridian_client::chain::view::{Anchor, View};
+use meridian_proofs::checkpoint::{Checkpoint, CosignedCheckpoint, Domain};
+use meridian_proofs::committee::Committee;
+use meridian_proofs::committee::epochs::Term;
 use meridian_proofs::log::{CompactRange, verify_inclusion};
 use meridian_proofs::{Address, B256};
 use meridian_proto::MAX_ENTRIES;
@@ -30,9 +34,13 @@ mod tests;
 const LOGS: usize = 4;
 /// Longest wait for one answer.
 const CALL: Duration = Duration::from_secs(10);
+/// Longest wait for a checkpoint.
+const ASK: Duration = Duration::from_secs(2);
 /// How long a source may take for a block of up to [`MAX_ENTRIES`] items and keep its place. So a log is filled at no
 /// less than a block in this time as soon as one source is as fast as that.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Seconds from the start for which a gateway has the time to put its log before a replica that lacks it.
+const SILENCE: u64 = 600;
 /// Time between two looks at the clock and the view.
 pub(super) const TICK: Duration = Duration::from_secs(1);
 /// Longest time between two tries.
@@ -54,8 +62,68 @@ impl Replica {
         loop {
             let seen = Arc::clone(&view.borrow_and_update());
             self.watch_gateways(&seen);
+            self.fill_lost(&seen).await;
             wait = if self.fill_logs(&seen).await { TICK } else { wait.saturating_mul(2).min(LONGEST_WAIT) };
             changed(&mut view, wait).await;
+        }
+    }
+
+    /// Fills, once after the start, every log of which others have a certified checkpoint beyond what is on disk here: the
+    /// disk may have been lost, and a gateway believes that what was cosigned once is there.
+    async fn fill_lost(self: &Arc<Self>, view: &Arc<View>) {
+        let logs = self.own_logs(view).into_iter().filter(|log| !self.compared().contains_key(log));
+        let fills = logs.map(async |log| match self.fill_certified(view, log).await {
+            Ok(size) => drop(self.compared().insert(log, size)),
+            Err(error) => tracing::debug!(%log, %error, "a log cannot be compared with others yet"),
+        });
+        stream::iter(fills.collect::<Vec<_>>()).buffer_unordered(LOGS).collect::<()>().await;
+    }
+
+    /// The logs of the open epochs in which this replica has a seat.
+    fn own_logs(&self, view: &View) -> BTreeSet<Address> {
+        let seated = self.seated(view);
+        seated.iter().flat_map(|it| it.gateways()).map(|gateway| gateway.address).collect()
+    }
+
+    /// The committees of the open epochs in which this replica has a seat.
+    fn seated(&self, view: &View) -> Vec<Arc<Committee>> {
+        let open = view.epochs.open(self.clock.now()).map(|term| Arc::clone(&term.committee));
+        open.filter(|committee| committee.seat(&self.address()).is_some()).collect()
+    }
+
+    /// How much of each log others had certified when they were asked for the first time.
+    fn compared(&self) -> MutexGuard<'_, HashMap<Address, u64>> {
+        self.compared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn fill_certified(self: &Arc<Self>, view: &Arc<View>, log: Address) -> Result<u64, ApiError> {
+        let seated = self.seated(view);
+        let others = seated.iter().flat_map(|it| it.seats()).filter(|seat| seat.address != self.address());
+        let gateways = seated.iter().filter_map(|committee| committee.gateway(&log));
+        let endpoints = others.map(|seat| &seat.endpoint).chain(gateways.map(|gateway| &gateway.endpoint));
+        let endpoints: BTreeSet<&String> = endpoints.collect();
+        let calls = endpoints.iter().map(async |endpoint| {
+            let calls = self.channels.log(endpoint)?.within(ASK);
+            calls.checkpoint(log).await
+        });
+        // Each has its own cosignature of the last checkpoint that it cosigned, the gateway those of a quorum.
+        let answers = futures::future::join_all(calls).await;
+        let is_answer = |answer: &Result<_, ApiError>| match answer {
+            Ok(_) => true,
+            Err(error) => error.reason == Reason::AnswerInvalid,
+        };
+        let answered = answers.iter().filter(|answer| is_answer(answer)).count();
+        let (domain, view_then) = (self.domain, Arc::clone(view));
+        let shown = answers.into_iter().filter_map(Result::ok).flatten();
+        let shown: Vec<_> = shown.filter(|it| it.signed.checkpoint.gateway == log).collect();
+        let (certified, is_empty) = cpu::blocking(move || certified(&domain, &view_then, shown)).await;
+        match certified {
+            Some(Checkpoint { gateway, epoch, size, root, timestamp }) => {
+                self.fill(view, &Anchor { gateway, epoch, size, root, timestamp, block: 0 }).await?;
+                Ok(size)
+            }
+            None if is_empty && 2 * answered > endpoints.len() => Ok(0),
+            None => Err(ApiError::new(Reason::Unreachable, "too few others tell the same of the log")),
         }
     }
 
@@ -73,14 +141,34 @@ impl Replica {
         outcomes.iter().all(Result::is_ok)
     }
 
-    /// Where this replica starts in a log: the last anchor of an epoch in which it had no seat, where it has one later.
+    /// Up to where this replica fills a log by itself: to the last anchor before its seat. To the last one of all where the
+    /// log's gateway puts nothing before it: one that is in no epoch any more, or silent since this replica started.
     fn start_of(&self, view: &View, anchors: &[Anchor]) -> Option<Anchor> {
-        let (now, own) = (self.clock.now(), self.address());
-        let mut live =
-            view.epochs.terms().iter().filter(|term| term.closes.is_none_or(|closes| now < closes));
-        let last = live.rfind(|term| term.committee.seat(&own).is_some())?.committee.epoch();
-        let foreign = |anchor: &&Anchor| anchor.epoch < last && !has_seat(&view.epochs, anchor.epoch, &own);
-        anchors.iter().rev().find(foreign).copied()
+        let (now, latest) = (self.clock.now(), *anchors.last()?);
+        self.last_epoch(view)?;
+        let is_gone = !self.live(view).any(|term| term.committee.gateway(&latest.gateway).is_some());
+        let is_late = now >= self.started.saturating_add(SILENCE);
+        let lacks = || self.logs.range(&latest.gateway).is_ok_and(|range| range.size() < latest.size);
+        if is_gone || (is_late && lacks()) { Some(latest) } else { self.before_seat(view, anchors) }
+    }
+
+    /// The last anchor of an epoch in which this replica had no seat, where it has one later.
+    pub(super) fn before_seat(&self, view: &View, anchors: &[Anchor]) -> Option<Anchor> {
+        let last = self.last_epoch(view)?;
+        let is_before = |epoch| epoch < last && !has_seat(&view.epochs, epoch, &self.address());
+        anchors.iter().rev().find(|anchor| is_before(anchor.epoch)).copied()
+    }
+
+    /// Epochs that have not closed, ascending.
+    fn live<'a>(&self, view: &'a View) -> impl DoubleEndedIterator<Item = &'a Term> {
+        let now = self.clock.now();
+        view.epochs.terms().iter().filter(move |term| term.closes.is_none_or(|closes| now < closes))
+    }
+
+    /// The last of them in which this replica has a seat.
+    fn last_epoch(&self, view: &View) -> Option<u64> {
+        let seated = self.live(view).rfind(|term| term.committee.seat(&self.address()).is_some());
+        seated.map(|term| term.committee.epoch())
     }
 
     async fn fill(self: &Arc<Self>, view: &View, target: &Anchor) -> Result<(), ApiError> {
@@ -198,15 +286,50 @@ impl Replica {
         .await
     }
 
-    /// Logs that are still behind what this replica has to start from.
+    /// Logs of which something may be missing: that were not compared with others since the start, are behind what this
+    /// replica has to start from, or were not searched that far for rows that are owed.
     pub(super) fn logs_behind(&self) -> Result<u64, ApiError> {
         let view = self.view();
-        let mut behind = 0;
-        for target in view.anchors.values().filter_map(|anchors| self.start_of(&view, anchors)) {
-            behind += u64::from(self.logs.served_size(&target.gateway)? < Some(target.size));
+        let mut behind = HashSet::new();
+        for log in self.own_logs(&view) {
+            let size = self.compared().get(&log).copied();
+            if size.is_none_or(|size| !self.is_searched(&log, size)) {
+                behind.insert(log);
+            }
         }
-        Ok(behind)
+        for target in view.anchors.values().filter_map(|anchors| self.start_of(&view, anchors)) {
+            let log = target.gateway;
+            if self.logs.served_size(&log)? < Some(target.size) || !self.is_searched(&log, target.size) {
+                behind.insert(log);
+            }
+        }
+        Ok(wide(behind.len()))
     }
+}
+
+/// The longest of the checkpoints that enough regions of their committee have cosigned, by what several show; and whether
+/// no seat shows that it cosigned any entry.
+fn certified(domain: &Domain, view: &View, shown: Vec<CosignedCheckpoint>) -> (Option<Checkpoint>, bool) {
+    let mut signers: HashMap<Checkpoint, HashSet<Address>> = HashMap::new();
+    for CosignedCheckpoint { signed, cosignatures } in shown {
+        let checkpoint = signed.checkpoint;
+        let Some(committee) = view.epochs.committee(checkpoint.epoch) else { continue };
+        // Whoever shows more cosignatures than there are seats has put others there.
+        if signed.verify(domain).is_ok() && cosignatures.len() <= committee.seats().len() {
+            let digest = checkpoint.digest(domain);
+            let found = cosignatures.iter().filter_map(|it| it.recover(&digest).ok());
+            let found = found.filter(|signer| committee.seat(signer).is_some());
+            signers.entry(checkpoint).or_default().extend(found);
+        }
+    }
+    let is_certified = |(checkpoint, signers): &(&Checkpoint, &HashSet<Address>)| {
+        let committee = view.epochs.committee(checkpoint.epoch);
+        committee.is_some_and(|it| it.complete_regions(*signers).len() >= it.min_copies())
+    };
+    let longest =
+        signers.iter().filter(is_certified).map(|(checkpoint, _)| *checkpoint).max_by_key(|it| it.size);
+    let is_empty = signers.iter().all(|(checkpoint, signers)| checkpoint.size == 0 || signers.is_empty());
+    (longest, is_empty)
 }
 
 /// Waits for another view, at most for a time.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use fail::fail_point;
 use futures::{Stream, StreamExt};
 use meridian_proofs::merkle::{RangeProof, range_proof_len};
 use meridian_proofs::placement::Interval;
@@ -55,6 +56,7 @@ impl Replica {
             Err(error) => error.class().as_str(),
         };
         metrics::get().ingests.add(1, &[KeyValue::new("result", result)]);
+        fail_point!("upload-answer");
         outcome
     }
 
@@ -74,7 +76,9 @@ impl Replica {
         // With others, so that the rows are not dropped between the look and the answer.
         let shared = Arc::clone(&self.locks[self.lock_of(&id)]).read_owned().await;
         let record = self.read(move |rows| rows.record(&id)).await?;
-        if let Some(record) = record.filter(|record| standing.holds(&id, record)) {
+        if let Some(record) = record
+            && self.holds(&standing, &id, &record)?
+        {
             self.charge_held(standing.gateway(&gateway)?, id, &record)?;
             self.promise(id);
             return Ok(DisperseOutcome::Held);

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meridian_client::chain::view::{Anchor, View};
-use meridian_proofs::B256;
 use meridian_proofs::checkpoint::Checkpoint;
 use meridian_proofs::committee::GatewayMember;
 use meridian_proofs::log::{CompactRange, LogEntry};
+use meridian_proofs::{Address, B256};
 use meridian_proto::convert::{CosignAnswer, CosignRequest};
 use meridian_proto::error::{ApiError, Reason};
 
@@ -31,7 +31,11 @@ pub(super) enum Verdict {
 
 /// Entries that may be cosigned.
 pub(super) struct Accepted {
+    /// Index of the first.
+    pub(super) first: u64,
     pub(super) entries: Vec<LogEntry>,
+    /// How many of them came from others before, and were certified by them.
+    pub(super) filled: usize,
     /// Whose log it is, as the epoch of the checkpoint names it.
     pub(super) gateway: GatewayMember,
 }
@@ -55,9 +59,9 @@ pub(super) struct Bounds {
 }
 
 impl Accepted {
-    /// Number of entries of an epoch.
+    /// Number of entries of an epoch that nobody is known to have certified.
     pub(super) fn of_epoch(&self, epoch: u64) -> u64 {
-        wide(self.entries.iter().filter(|entry| entry.epoch == epoch).count())
+        wide(self.entries.iter().skip(self.filled).filter(|entry| entry.epoch == epoch).count())
     }
 }
 
@@ -110,11 +114,19 @@ impl Replica {
     /// Whether a checkpoint is of this minute, and after what was cosigned last.
     async fn may_go_on(&self, checkpoint: &Checkpoint) -> Result<bool, ApiError> {
         let (logs, log) = (self.logs.clone(), checkpoint.gateway);
-        let known = move || Ok::<_, ApiError>((logs.checkpoint(&log)?, logs.range(&log)?.size()));
-        let (last, size) = cpu::blocking(known).await?;
-        let last = last.map(|last| last.signed.checkpoint);
-        let is_new = last.as_ref() != Some(checkpoint) && checkpoint.size >= size;
+        let last = cpu::blocking(move || logs.checkpoint(&log)).await?.map(|last| last.signed.checkpoint);
+        let is_new = last.is_none_or(|last| last != *checkpoint && checkpoint.size >= last.size);
         Ok(is_new && self.check_time(checkpoint, last.as_ref()).is_ok())
+    }
+
+    /// Entries of a log that are not asked for any more: those that were cosigned here, and those from before this replica's
+    /// seat, which it has filled. What else it has of a log came from others, and is vouched for with its rows alone.
+    fn vouched(&self, view: &View, log: &Address, last: Option<&Checkpoint>) -> Result<u64, ApiError> {
+        let cosigned = last.map_or(0, |last| last.size);
+        let anchors = view.anchors.get(log).map_or(&[][..], Vec::as_slice);
+        let before = self.before_seat(view, anchors).map(|anchor| anchor.size);
+        let is_filled = before <= self.logs.served_size(log)?;
+        Ok(before.filter(|_| is_filled).map_or(cosigned, |before| before.max(cosigned)))
     }
 
     /// All rules that need no rows. The caller has the log's lock.
@@ -140,41 +152,47 @@ impl Replica {
         let known = [last, highest].into_iter().flatten().map(|known| known.epoch).chain(anchored);
         check_epoch(&checkpoint, known)?;
         let floor = highest.filter(|floor| bounds.proved_floor != Some(*floor));
-        let range = self.logs.range(&log)?;
-        check_growth(&checkpoint, range.size(), &range.root(), floor.as_ref())?;
-        if request.start > range.size() {
-            return Ok(Verdict::Answer(CosignAnswer::EntriesFrom(range.size())));
+        let first = self.vouched(&bounds.view, &log, last.as_ref())?;
+        let range = self.logs.range_at(&log, first)?;
+        // A step towards what need not be taken.
+        let is_step = request.start < first && checkpoint.size < first;
+        if is_step && last.is_none_or(|last| last.size <= checkpoint.size) {
+            return Ok(Verdict::Answer(CosignAnswer::EntriesFrom(first)));
+        }
+        check_growth(&checkpoint, first, &range.root(), floor.as_ref())?;
+        if request.start > first {
+            return Ok(Verdict::Answer(CosignAnswer::EntriesFrom(first)));
         }
         if request.start.checked_add(wide(request.entries.len())) != Some(checkpoint.size) {
             return Err(ApiError::new(Reason::LogGap, "the entries do not reach the checkpoint's size"));
         }
-        for (index, entry) in (request.start..range.size()).zip(&request.entries) {
+        let on_disk = self.logs.range(&log)?.size();
+        for (index, entry) in (request.start..on_disk).zip(&request.entries) {
             if self.logs.leaf(&log, index)? != entry.leaf() {
                 let text = format!("entry {index} is another than the one that was cosigned");
                 return Err(ApiError::new(Reason::LogFork, text));
             }
         }
-        let known = usize::try_from(range.size() - request.start).unwrap_or(usize::MAX);
+        let known = usize::try_from(first - request.start).unwrap_or(usize::MAX);
         let entries = request.entries.get(known..).unwrap_or_default().to_vec();
         self.check_entries(&checkpoint, &bounds, &range, &entries)?;
         let floor = floor.map(|floor| (floor.size, floor.root));
         let anchors =
             [bounds.anchored, bounds.covering].map(|anchor| anchor.map(|anchor| (anchor.size, anchor.root)));
         let passed: Vec<_> = anchors.into_iter().chain([floor]).flatten().collect();
-        let range_size = range.size();
         self.check_roots(&checkpoint, range, &entries, &passed)?;
         let is_above = |anchor: &Anchor| anchor.size > checkpoint.size;
         let settled = bounds.anchored.map_or(0, |anchor| anchor.size);
-        let covered = (range_size..)
-            .zip(&entries)
-            .any(|(index, entry)| index >= settled && entry.epoch < checkpoint.epoch);
+        let covered =
+            (first..).zip(&entries).any(|(index, entry)| index >= settled && entry.epoch < checkpoint.epoch);
         if (bounds.anchored.as_ref().is_some_and(is_above) && !bounds.proved_anchored)
             || (covered && bounds.covering.as_ref().is_some_and(is_above) && !bounds.proved_covering)
         {
             let text = "the checkpoint is below an anchor, and nobody proves now that it leads there";
             return Err(ApiError::new(Reason::EpochPending, text).retry_after(CHAIN_WAIT));
         }
-        let accepted = Accepted { entries, gateway: bounds.gateway };
+        let filled = usize::try_from(on_disk - first).unwrap_or(usize::MAX);
+        let accepted = Accepted { first, entries, filled, gateway: bounds.gateway };
         self.check_rate(&accepted, checkpoint.epoch)?;
         Ok(Verdict::New(accepted))
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fail::fail_point;
 use meridian_proofs::Address;
 use meridian_proofs::committee::GatewayMember;
 use meridian_proofs::ids::BlobId;
@@ -36,6 +37,7 @@ impl Replica {
     pub(super) fn reserve(&self, bytes: u64, upload: Option<&GatewayMember>) -> Result<Room, ApiError> {
         let quota = upload.map(|gateway| (gateway.address, gateway.max_bytes));
         let (limit, now) = (self.settings.max_bytes, self.clock.now());
+        self.db.check_room(bytes)?;
         self.accounts.reserve(bytes, limit, quota, now).map_err(|why| match why {
             NoRoom::Storage => ApiError::new(Reason::StorageFull, "the replica's storage limit is reached")
                 .with("limit_bytes", limit)
@@ -89,22 +91,34 @@ impl Replica {
         debtor: Option<Debtor>,
     ) -> Result<bool, ApiError> {
         let (id, now) = (context.id(), self.clock.now());
-        let old = self.rows.record(&id)?;
+        let mut old = self.rows.record(&id)?;
+        let is_whole = self.is_sound(&id)?;
         let enough = old.as_ref().is_some_and(|record| match kind {
             Kind::Share => {
                 record.inconsistent || ranges.iter().all(|range| record.find(&range.range()).is_some())
             }
             Kind::Inconsistent => record.inconsistent,
         });
-        if enough {
+        if enough && is_whole {
             self.promise(id);
             return Ok(false);
         }
         let (old_bytes, is_new) = (old.as_ref().map_or(0, |record| record.row_bytes()), old.is_none());
-        if let Some(record) = &old {
-            ranges.retain(|verified| record.find(&verified.range()).is_none());
-        }
         let mut batch = Batch::new();
+        match &old {
+            // These rows show it as well as those that are damaged.
+            Some(record) if kind == Kind::Inconsistent && !is_whole => {
+                self.rows.delete(&mut batch, &id, record);
+                self.rows.release(&mut batch, &id, &self.rows.quarantined_of(&id)?);
+                old = None;
+            }
+            Some(record) => {
+                self.rows.put_again(&mut batch, context, record, &ranges)?;
+                ranges.retain(|verified| record.find(&verified.range()).is_none());
+            }
+            // Of what was here before.
+            None => self.rows.release(&mut batch, &id, &self.rows.quarantined_of(&id)?),
+        }
         let mut record = self.rows.put(&mut batch, context, old, &ranges, now);
         if kind == Kind::Inconsistent {
             record.inconsistent = true;
@@ -124,12 +138,17 @@ impl Replica {
             self.rows.put_owed(&mut batch, owed);
         }
         self.db.commit(batch, Durability::Synced)?;
-        self.accounts.stored(record.row_bytes() - old_bytes, is_new);
+        fail_point!("rows-kept");
+        self.accounts.replaced(old_bytes, record.row_bytes(), is_new);
         if let Some(owed) = &owed {
             self.accounts.charge(owed);
         }
         self.promise(id);
         self.show_totals();
+        if !self.is_sound(&id)? {
+            let text = "other rows of the blob are damaged here and being repaired";
+            return Err(ApiError::new(Reason::RowsMissing, text).retry_after(super::ingest::FULL_WAIT));
+        }
         Ok(true)
     }
 }

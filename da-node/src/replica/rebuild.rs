@@ -50,7 +50,7 @@ pub(super) enum Purpose {
 }
 
 /// Counts wrong answers of other replicas.
-fn count_wrong(faults: &[Fault]) {
+pub(super) fn count_wrong(faults: &[Fault]) {
     for fault in faults.iter().filter(|fault| fault.kind == FaultKind::Wrong) {
         metrics::get().peer_faults.add(1, &[KeyValue::new("region", i64::from(fault.region.0))]);
     }
@@ -152,7 +152,7 @@ impl Replica {
     }
 
     /// The readers that may find a blob: of the epoch that is asked for, of those of its entries, of those open now.
-    async fn readers_of(&self, id: BlobId, epoch: Option<u64>) -> Result<Vec<Reader>, ApiError> {
+    pub(super) async fn readers_of(&self, id: BlobId, epoch: Option<u64>) -> Result<Vec<Reader>, ApiError> {
         let entries = self.read(move |rows| rows.entries(&id, MAX_CANDIDATES)).await?;
         let (view, now) = (self.view(), self.clock.now());
         let open = view.epochs.open(now).chain([view.epochs.current(now)]);
@@ -251,8 +251,20 @@ impl Replica {
 
     /// The rows on disk, checked again. Damaged ones are left out.
     async fn own_rows(&self, context: &Arc<BlobContext>, record: Record) -> RowSet {
-        let (context, rows) = (Arc::clone(context), self.rows.clone());
-        cpu::blocking(move || own_rows(&context, &rows, &record)).await
+        let (id, context, rows) = (context.id(), Arc::clone(context), self.rows.clone());
+        let running = self.tasks.token();
+        let (set, is_damaged) = cpu::blocking(move || {
+            // A stop waits for whoever has the store open.
+            let _running = running;
+            let read = own_rows(&context, &rows, &record);
+            drop(rows);
+            read
+        })
+        .await;
+        if is_damaged {
+            self.suspect(id);
+        }
+        set
     }
 
     /// Puts the rows of a seat back on disk, or the rows that show that there is no such blob.
@@ -264,6 +276,15 @@ impl Replica {
     }
 
     async fn put_back(self: &Arc<Self>, id: BlobId, standing: &Standing) -> Result<(), ApiError> {
+        let known = move |rows: &Rows| Ok((rows.record(&id)?, rows.quarantined_of(&id)?));
+        if let (Some(record), parts) = self.read(known).await?
+            && !parts.is_empty()
+        {
+            self.make_whole(id, record.clone(), parts).await?;
+            if self.holds(standing, &id, &record)? {
+                return Ok(());
+            }
+        }
         let whole = self.whole(id, Some(standing.epoch()), Purpose::Repair).await?;
         let Whole::Blob { context, blob, .. } = &*whole else { return Ok(()) };
         let interval = standing.interval(&id, blob.shape());
@@ -283,24 +304,28 @@ impl Replica {
     }
 }
 
-fn own_rows(context: &Arc<BlobContext>, rows: &Rows, record: &Record) -> RowSet {
+/// The rows on disk that are sound, piece by piece, until there are enough; and whether others are damaged.
+fn own_rows(context: &Arc<BlobContext>, rows: &Rows, record: &Record) -> (RowSet, bool) {
     let id = context.id();
-    let mut set = RowSet::new(Arc::clone(context));
+    let (mut set, mut is_damaged) = (RowSet::new(Arc::clone(context)), false);
     for (place, stored) in record.ranges.iter().enumerate() {
-        if set.is_decodable() {
-            break;
-        }
-        let read = rows.rows(&id, record, place, &stored.range);
-        let checked = read.map_err(|error| error.to_string()).and_then(|bytes| {
-            context.check_range(stored.range, bytes, &stored.proof).map_err(|error| error.to_string())
-        });
-        match checked.map(|verified| set.insert(verified)) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(blob = %id, %error, "stored rows are of another blob"),
-            Err(error) => {
-                tracing::error!(blob = %id, first_row = stored.range.start(), error, "stored rows are damaged");
+        let tree = rows.tree(&id, record, place).ok();
+        is_damaged |= tree.is_none();
+        for piece in 0..Rows::piece_count(record, stored) {
+            if set.is_decodable() {
+                return (set, is_damaged);
+            }
+            let Some(range) = Rows::piece_range(record, stored, piece) else { continue };
+            let proof = tree.as_ref().and_then(|tree| tree.prove_range(range));
+            let checked = rows.rows(&id, record, place, &range).ok().zip(proof).and_then(|(bytes, proof)| {
+                let verified = context.check_range(range, bytes, &proof).ok()?;
+                set.insert(verified).ok()
+            });
+            if checked.is_none() {
+                tracing::error!(blob = %id, first_row = range.start(), "stored rows are damaged");
+                is_damaged = true;
             }
         }
     }
-    set
+    (set, is_damaged)
 }

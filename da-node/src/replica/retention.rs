@@ -22,8 +22,6 @@ use crate::store::{Batch, Durability, StoreError};
 
 /// Longest wait for a gateway's checkpoint.
 const CALL: Duration = Duration::from_secs(5);
-/// Least bytes that are dropped before the disk's space is taken back; an eighth of what is held where that is more.
-const COMPACT_BYTES: u64 = 64 << 20;
 
 /// Blobs that were dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -56,6 +54,10 @@ impl Replica {
             if let Err(error) = self.sweep().await {
                 tracing::error!(%error, "cannot drop rows that nobody is owed");
             }
+            let db = self.db.clone();
+            if let Err(error) = cpu::blocking(move || db.tidy()).await {
+                tracing::error!(%error, "the space of dropped rows cannot be given back");
+            }
         }
     }
 
@@ -73,7 +75,7 @@ impl Replica {
         let mut at = self.first_expiry(None).await?;
         let mut due = self.due_by_clock();
         if at.as_ref().is_some_and(|expiry| expiry.at <= due) {
-            due = due.min(self.confirmed_time().await.saturating_sub(self.settings.expiry_grace_seconds));
+            due = self.due().await;
         }
         while let Some(expiry) = at.filter(|expiry| expiry.at <= due) {
             let done = expiry.clone();
@@ -84,13 +86,18 @@ impl Replica {
         metrics::get().dropped_uploads.add(dropped.unsigned, &[]);
         metrics::get().expired_blobs.add(dropped.expired, &[]);
         self.show_totals();
-        self.take_space_back().await?;
         Ok(dropped)
     }
 
     /// Entries that expired by then may be gone, if the chain or a quorum confirms the time.
-    fn due_by_clock(&self) -> u64 {
+    pub(super) fn due_by_clock(&self) -> u64 {
         self.clock.now().saturating_sub(self.settings.expiry_grace_seconds)
+    }
+
+    /// Entries that expired by then may be gone.
+    pub(super) async fn due(self: &Arc<Self>) -> u64 {
+        let confirmed = self.confirmed_time().await.saturating_sub(self.settings.expiry_grace_seconds);
+        self.due_by_clock().min(confirmed)
     }
 
     async fn first_expiry(&self, after: Option<Expiry>) -> Result<Option<Expiry>, StoreError> {
@@ -220,17 +227,6 @@ impl Replica {
         self.db.commit(batch, Durability::Synced)?;
         let Some(record) = record else { return Ok(false) };
         self.accounts.deleted(id, record.row_bytes());
-        self.garbage.fetch_add(record.row_bytes(), Ordering::Relaxed);
         Ok(true)
-    }
-
-    /// Gives the space of dropped rows back to the disk when it is worth the work.
-    async fn take_space_back(&self) -> Result<(), StoreError> {
-        let (_, stored) = self.accounts.totals();
-        if self.garbage.load(Ordering::Relaxed) < COMPACT_BYTES.max(stored / 8) {
-            return Ok(());
-        }
-        self.garbage.store(0, Ordering::Relaxed);
-        self.read(|rows| rows.compact()).await
     }
 }

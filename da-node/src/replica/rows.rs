@@ -13,7 +13,7 @@ use meridian_proofs::{Address, B256};
 use meridian_proto::convert::{EntryRef, LookupKey};
 
 use super::record::{Record, StoredRange, wide};
-use crate::store::{Batch, Db, StoreError};
+use crate::store::{Batch, Db, Durability, StoreError};
 
 const BLOBS: &str = "blobs";
 const RLCS: &str = "rlc_vectors";
@@ -24,12 +24,17 @@ const ALIASES: &str = "aliases";
 const OWED: &str = "owed";
 const EXPIRIES: &str = "expiries";
 const EXPIRED: &str = "expired";
+const QUARANTINE: &str = "quarantine";
+const SCRUB: &str = "scrub";
 
 /// Columns of the blobs.
-pub(super) const COLUMNS: [&str; 9] = [BLOBS, RLCS, LEAVES, ROWS, NAMED, ALIASES, OWED, EXPIRIES, EXPIRED];
+pub(super) const COLUMNS: [&str; 11] =
+    [BLOBS, RLCS, LEAVES, ROWS, NAMED, ALIASES, OWED, EXPIRIES, EXPIRED, QUARANTINE, SCRUB];
 
 /// Bytes of rows under one key: what a read of one row has to check.
 const PIECE: usize = 64 << 10;
+/// Key of how far the scrub is.
+const PASS: &[u8] = b"pass";
 /// Records that are read at once at the start.
 const PAGE: usize = 1024;
 /// Entries of one alias that are looked at.
@@ -71,6 +76,66 @@ impl Expiry {
     }
 }
 
+/// A value that is kept of a blob.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Part {
+    /// The record, without which nothing is known of the rest.
+    Record,
+    /// The RLC vector.
+    Rlc,
+    /// Leaves of the stored range with this number.
+    Leaves(usize),
+    /// Rows of a piece of a stored range.
+    Rows(usize, usize),
+}
+
+impl Part {
+    fn encode(self) -> Vec<u8> {
+        let (kind, place, piece) = match self {
+            Self::Record => (0, 0, 0),
+            Self::Rlc => (1, 0, 0),
+            Self::Leaves(place) => (2, place, 0),
+            Self::Rows(place, piece) => (3, place, piece),
+        };
+        [&[kind][..], &wide(place).to_be_bytes(), &wide(piece).to_be_bytes()].concat()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (kind, rest) = bytes.split_first()?;
+        let (place, piece) = rest.split_first_chunk()?;
+        let place = usize::try_from(u64::from_be_bytes(*place)).ok()?;
+        let piece = usize::try_from(u64::from_be_bytes(piece.try_into().ok()?)).ok()?;
+        match kind {
+            0 => Some(Self::Record),
+            1 => Some(Self::Rlc),
+            2 => Some(Self::Leaves(place)),
+            3 => Some(Self::Rows(place, piece)),
+            _ => None,
+        }
+    }
+
+    /// Its name in logs and metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Record => "record",
+            Self::Rlc => "rlc",
+            Self::Leaves(_) => "leaves",
+            Self::Rows(..) => "rows",
+        }
+    }
+}
+
+/// How far all that is held has been checked.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Pass {
+    /// Unix seconds at which it began, 0 for never.
+    pub(super) began: u64,
+    /// Unix seconds at which the last one ended, 0 for never.
+    pub(super) ended: u64,
+    /// Blob that was checked last; nothing before the first.
+    pub(super) done: Option<BlobId>,
+}
+
 /// Rows that are to be read from one stored value.
 #[derive(Clone, Debug)]
 pub(super) struct Piece {
@@ -96,15 +161,18 @@ impl Rows {
         RlcVector::from_bytes(&found).map_err(|_| self.db.damage(RLCS, id.as_bytes()))
     }
 
-    /// Every record, page by page.
+    /// Every record. Those that are damaged are left to the scrub.
     pub(super) fn each_record(&self, mut each: impl FnMut(BlobId, &Record)) -> Result<(), StoreError> {
-        self.each(BLOBS, |key, value| {
-            let (Ok(id), Some(record)) = (<[u8; 32]>::try_from(key), Record::decode(value)) else {
-                return Err(self.db.damage(BLOBS, key));
-            };
-            each(id.into(), &record);
-            Ok(())
-        })
+        let mut last = None;
+        while let Some(id) = self.next_blob(last.as_ref())? {
+            match self.record(&id) {
+                Ok(Some(record)) => each(id, &record),
+                Ok(None) | Err(StoreError::Damaged { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            last = Some(id);
+        }
+        Ok(())
     }
 
     /// Everything that gateways owe room for.
@@ -114,6 +182,154 @@ impl Rows {
             each(owed);
             Ok(())
         })
+    }
+
+    /// The blob that follows another, by its key alone.
+    pub(super) fn next_blob(&self, after: Option<&BlobId>) -> Result<Option<BlobId>, StoreError> {
+        let start = after.map(|id| [&id.as_bytes()[..], &[0]].concat()).unwrap_or_default();
+        let Some(key) = self.db.next_key(BLOBS, &start)? else { return Ok(None) };
+        let id = <[u8; 32]>::try_from(&key[..]).map_err(|_| self.db.damage(BLOBS, &key))?;
+        Ok(Some(id.into()))
+    }
+
+    /// How many pieces a stored range has.
+    pub(super) fn piece_count(record: &Record, stored: &StoredRange) -> usize {
+        let rows = usize::try_from(stored.range.count()).unwrap_or(usize::MAX);
+        rows.div_ceil(piece_rows(record.shape().row_bytes()))
+    }
+
+    /// The rows of a piece of a stored range.
+    pub(super) fn piece_range(record: &Record, stored: &StoredRange, piece: usize) -> Option<RowRange> {
+        let step = piece_rows(record.shape().row_bytes());
+        let start = piece.checked_mul(step)?;
+        let count = usize::try_from(stored.range.count()).ok()?.checked_sub(start)?.min(step);
+        let start = stored.range.start().checked_add(u32::try_from(start).ok()?)?;
+        record.shape().range(start, u32::try_from(count).ok()?)
+    }
+
+    /// Puts a part that was damaged in its place again.
+    pub(super) fn put_part(&self, batch: &mut Batch, id: &BlobId, part: Part, value: impl Into<Bytes>) {
+        let (column, key) = part_key(id, part);
+        batch.put(column, key, value);
+        batch.delete(QUARANTINE, quarantine_key(id, part));
+    }
+
+    /// Takes a damaged part away, so that it is never read again, and notes that it is missing.
+    pub(super) fn quarantine(&self, batch: &mut Batch, id: &BlobId, part: Part, now: u64) {
+        let (column, key) = part_key(id, part);
+        batch.delete(column, key);
+        batch.put(QUARANTINE, quarantine_key(id, part), now.to_be_bytes().to_vec());
+    }
+
+    /// Forgets that parts of a blob are missing.
+    pub(super) fn release(&self, batch: &mut Batch, id: &BlobId, parts: &[Part]) {
+        parts.iter().for_each(|part| batch.delete(QUARANTINE, quarantine_key(id, *part)));
+    }
+
+    /// How many values are quarantined, at most `limit`.
+    pub(super) fn quarantined(&self, limit: usize) -> Result<usize, StoreError> {
+        Ok(self.db.scan(QUARANTINE, &[], &[], limit)?.len())
+    }
+
+    /// The next blob after another of which something is quarantined.
+    pub(super) fn next_quarantined(&self, after: Option<&BlobId>) -> Result<Option<BlobId>, StoreError> {
+        // No part begins with this byte.
+        let start = after.map(|id| [&id.as_bytes()[..], &[u8::MAX]].concat()).unwrap_or_default();
+        let Some(key) = self.db.next_key(QUARANTINE, &start)? else { return Ok(None) };
+        let id = key.first_chunk::<32>().ok_or_else(|| self.db.damage(QUARANTINE, &key))?;
+        Ok(Some(BlobId::from(*id)))
+    }
+
+    /// What is quarantined of a blob.
+    pub(super) fn quarantined_of(&self, id: &BlobId) -> Result<Vec<Part>, StoreError> {
+        let keys = self.db.scan(QUARANTINE, id.as_bytes(), &[], usize::MAX)?;
+        let decode = |(key, _): (Box<[u8]>, Bytes)| {
+            key.get(32..).and_then(Part::decode).ok_or_else(|| self.db.damage(QUARANTINE, &key))
+        };
+        keys.into_iter().map(decode).collect()
+    }
+
+    /// Whether nothing of a blob is quarantined.
+    pub(super) fn is_whole(&self, id: &BlobId) -> Result<bool, StoreError> {
+        Ok(!self.db.has_any(QUARANTINE, id.as_bytes())?)
+    }
+
+    /// Writes checked ranges again over those on disk of which something is quarantined.
+    pub(super) fn put_again(
+        &self,
+        batch: &mut Batch,
+        context: &BlobContext,
+        record: &Record,
+        ranges: &[VerifiedRange],
+    ) -> Result<(), StoreError> {
+        let id = context.id();
+        for part in self.quarantined_of(&id)? {
+            let of_place = |place: usize| {
+                let stored = record.ranges.get(place)?;
+                Some((stored, ranges.iter().find(|verified| verified.range() == stored.range)))
+            };
+            let value = match part {
+                Part::Record => None,
+                Part::Rlc => Some(context.rlc().to_bytes().into()),
+                Part::Leaves(place) => {
+                    let same = of_place(place).and_then(|(_, same)| same);
+                    same.map(|verified| Bytes::from(verified.leaves().concat()))
+                }
+                Part::Rows(place, piece) => of_place(place).and_then(|(stored, _)| {
+                    let wanted = Self::piece_range(record, stored, piece)?;
+                    let whole = ranges.iter().find(|verified| verified.range().contains_range(&wanted))?;
+                    let row_bytes = context.shape().row_bytes();
+                    let offset =
+                        |row: u32| usize::try_from(row - whole.range().start()).map(|rows| rows * row_bytes);
+                    let (start, end) = (offset(wanted.start()).ok()?, offset(wanted.end()).ok()?);
+                    Some(Bytes::copy_from_slice(whole.rows().get(start..end)?))
+                }),
+            };
+            if let Some(value) = value {
+                self.put_part(batch, &id, part, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes what there is of a blob whose record cannot be read, by the keys. Gives the bytes of its rows.
+    pub(super) fn delete_unread(&self, batch: &mut Batch, id: &BlobId) -> Result<u64, StoreError> {
+        let mut row_bytes = 0;
+        for column in [BLOBS, RLCS, LEAVES, ROWS] {
+            let mut start = id.as_bytes().to_vec();
+            while let Some(key) = self.db.next_key(column, &start)?.filter(|it| it.starts_with(id.as_bytes()))
+            {
+                start = [&key[..], &[0]].concat();
+                if column == ROWS {
+                    row_bytes += self.db.length(column, &key)?;
+                }
+                batch.delete(column, key);
+            }
+        }
+        Ok(row_bytes)
+    }
+
+    /// How far the scrub is.
+    pub(super) fn pass(&self) -> Result<Pass, StoreError> {
+        let Some(value) = self.db.get(SCRUB, PASS)? else { return Ok(Pass::default()) };
+        let decoded = value.split_first_chunk::<8>().and_then(|(began, rest)| {
+            let (ended, done) = rest.split_first_chunk()?;
+            let done = match done {
+                [] => None,
+                done => Some(BlobId::from(<[u8; 32]>::try_from(done).ok()?)),
+            };
+            Some(Pass { began: u64::from_be_bytes(*began), ended: u64::from_be_bytes(*ended), done })
+        });
+        decoded.ok_or_else(|| self.db.damage(SCRUB, PASS))
+    }
+
+    /// Notes how far the scrub is.
+    pub(super) fn put_pass(&self, pass: &Pass) -> Result<(), StoreError> {
+        let done: &[u8] = pass.done.as_ref().map_or(&[], |id| id.as_bytes());
+        let value = [&pass.began.to_be_bytes()[..], &pass.ended.to_be_bytes(), done].concat();
+        let mut batch = Batch::new();
+        batch.put(SCRUB, PASS, value);
+        self.db.commit(batch, Durability::Relaxed)
     }
 
     fn each(
@@ -174,10 +390,9 @@ impl Rows {
     pub(super) fn delete(&self, batch: &mut Batch, id: &BlobId, record: &Record) {
         batch.delete(BLOBS, *id.as_bytes());
         batch.delete(RLCS, *id.as_bytes());
-        let step = piece_rows(record.shape().row_bytes());
         for (place, stored) in record.ranges.iter().enumerate() {
             batch.delete(LEAVES, place_key(id, place));
-            for piece in 0..usize::try_from(stored.range.count()).unwrap_or(usize::MAX).div_ceil(step) {
+            for piece in 0..Self::piece_count(record, stored) {
                 batch.delete(ROWS, piece_key(id, place, piece));
             }
         }
@@ -193,6 +408,11 @@ impl Rows {
         let tree =
             PartialTree::new::<Blake3>(record.shape().total_rows(), stored.range, leaves, &stored.proof);
         tree.ok().filter(|tree| tree.root() == record.header.row_root).ok_or_else(damaged)
+    }
+
+    /// Whether the leaves of a stored range can be read.
+    pub(super) fn has_leaves(&self, id: &BlobId, place: usize) -> bool {
+        matches!(self.db.get(LEAVES, &place_key(id, place)), Ok(Some(_)))
     }
 
     /// Where the rows of a range are that lies within the stored range at `place`.
@@ -304,11 +524,6 @@ impl Rows {
         Ok(Some(u64::from_be_bytes(expiry)))
     }
 
-    /// Gives the space of what was deleted back to the disk.
-    pub(super) fn compact(&self) -> Result<(), StoreError> {
-        [BLOBS, RLCS, LEAVES, ROWS].into_iter().try_for_each(|column| self.db.compact(column))
-    }
-
     /// Whether it is noted that an entry names its blob.
     pub(super) fn is_entry(
         &self,
@@ -413,6 +628,19 @@ fn expired_key(key: &LookupKey) -> Vec<u8> {
         LookupKey::Blob(id) => [&[0][..], id.as_bytes()].concat(),
         LookupKey::Payload(hash) => [&[1][..], hash.as_bytes()].concat(),
     }
+}
+
+fn part_key(id: &BlobId, part: Part) -> (&'static str, Vec<u8>) {
+    match part {
+        Part::Record => (BLOBS, id.as_bytes().to_vec()),
+        Part::Rlc => (RLCS, id.as_bytes().to_vec()),
+        Part::Leaves(place) => (LEAVES, place_key(id, place)),
+        Part::Rows(place, piece) => (ROWS, piece_key(id, place, piece)),
+    }
+}
+
+fn quarantine_key(id: &BlobId, part: Part) -> Vec<u8> {
+    [&id.as_bytes()[..], &part.encode()].concat()
 }
 
 fn owed_key(gateway: &Address, blob: &BlobId) -> Vec<u8> {

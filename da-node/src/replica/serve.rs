@@ -53,14 +53,24 @@ impl Replica {
             ApiError::new(Reason::RangeInvalid, text)
         })?;
         match self.held_rows(id, record, range).await {
-            Ok(Some(rows)) => return Ok(rows),
+            Ok(Some(Rows { proof, rows })) => {
+                let replica = Arc::clone(self);
+                let rows = rows.inspect_err(move |_| replica.suspect(id)).boxed();
+                return Ok(Rows { proof, rows });
+            }
             Ok(None) if request.held_only => {
                 return Err(ApiError::new(Reason::RowsMissing, "not all of these rows are on disk here"));
             }
             Ok(None) => {}
-            Err(error) if request.held_only || error == StoreError::Dropped => return Err(error.into()),
+            Err(error) if request.held_only || error == StoreError::Dropped => {
+                if error != StoreError::Dropped {
+                    self.suspect(id);
+                }
+                return Err(error.into());
+            }
             Err(error) => {
                 tracing::error!(blob = %id, first_row = range.start(), %error, "stored rows are damaged, rebuilding");
+                self.suspect(id);
             }
         }
         let whole = self.whole(id, None, Purpose::Read).await?;
@@ -164,6 +174,7 @@ impl Replica {
             Err(error @ StoreError::Dropped) => return Err(error.into()),
             Err(error) => {
                 tracing::error!(blob = %id, %error, "stored rows are damaged, rebuilding");
+                self.suspect(id);
                 None
             }
             Ok(held) => held,
@@ -197,27 +208,32 @@ impl Replica {
                     LookupKey::Blob(id) => vec![id],
                     LookupKey::Payload(hash) => rows.aliases(&hash)?,
                 };
-                let mut candidates = Vec::new();
-                for id in ids {
+                let (mut candidates, mut damaged) = (Vec::new(), Vec::new());
+                for id in &ids {
                     if candidates.len() == MAX_CANDIDATES {
                         break;
                     }
-                    let Some(record) = rows.record(&id)? else { continue };
-                    let rlc = if request.include_rlc { Some(rows.rlc(&id)?) } else { None };
-                    candidates.push(Candidate {
-                        header: record.header,
-                        rlc,
-                        entries: rows.entries(&id, MAX_CANDIDATES)?,
-                        inconsistent: record.inconsistent,
-                    });
+                    match candidate(rows, id, request.include_rlc) {
+                        Ok(found) => candidates.extend(found),
+                        // Of several that one alias may mean, the others are as good as before.
+                        Err(StoreError::Damaged { .. }) => damaged.push(*id),
+                        Err(error) => return Err(error),
+                    }
                 }
-                let expired = if candidates.is_empty() { rows.expired(&request.key)? } else { None };
-                Ok((candidates, expired))
+                let missing = match (candidates.is_empty(), damaged.is_empty(), &ids[..]) {
+                    (false, ..) => None,
+                    (_, false, _) => Some(damaged_here()),
+                    (_, _, [id]) => Some(no_record(rows, id)?),
+                    _ => Some(unknown(rows.expired(&request.key)?)),
+                };
+                Ok((missing.map_or(Ok(candidates), Err), damaged))
             })
             .await;
         let answer = match found {
-            Ok((found, expired)) if found.is_empty() => Err(unknown(expired)),
-            Ok((found, _)) => Ok(found),
+            Ok((answer, damaged)) => {
+                damaged.into_iter().for_each(|id| self.suspect(id));
+                answer
+            }
             Err(error) => Err(error.into()),
         };
         let result = answer.as_ref().map_or_else(|error: &ApiError| error.class().as_str(), |_| "ok");
@@ -229,9 +245,10 @@ impl Replica {
     pub(super) async fn known(&self, id: BlobId) -> Result<Record, ApiError> {
         let read = move |rows: &rows::Rows| match rows.record(&id)? {
             Some(record) => Ok(Ok(record)),
-            None => Ok(Err(rows.expired(&LookupKey::Blob(id))?)),
+            None => Ok(Err(no_record(rows, &id)?)),
         };
-        self.read(read).await?.map_err(unknown)
+        let known = self.read(read).await;
+        known.inspect_err(|_| self.suspect(id))?
     }
 }
 
@@ -255,6 +272,29 @@ fn held_samples(
         samples.push(Sample { index: *index, row: store.rows(id, record, place, &range)?, path });
     }
     Ok(Some(samples))
+}
+
+/// What to say of a blob without a record: it may be that this was damaged, and is being brought back.
+fn no_record(rows: &rows::Rows, id: &BlobId) -> Result<ApiError, StoreError> {
+    if rows.is_whole(id)? {
+        return Ok(unknown(rows.expired(&LookupKey::Blob(*id))?));
+    }
+    Ok(damaged_here())
+}
+
+fn damaged_here() -> ApiError {
+    ApiError::new(Reason::StoreDamaged, "the blob is damaged here, and is being repaired")
+}
+
+/// What a lookup answers about a blob.
+fn candidate(rows: &rows::Rows, id: &BlobId, include_rlc: bool) -> Result<Option<Candidate>, StoreError> {
+    let Some(record) = rows.record(id)? else { return Ok(None) };
+    Ok(Some(Candidate {
+        header: record.header,
+        rlc: if include_rlc { Some(rows.rlc(id)?) } else { None },
+        entries: rows.entries(id, MAX_CANDIDATES)?,
+        inconsistent: record.inconsistent,
+    }))
 }
 
 /// Of a blob that is not here, or not any more: unix seconds of its last expiry.

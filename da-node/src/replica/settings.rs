@@ -30,10 +30,16 @@ documented! {
         pub expiry_grace_seconds: u64,
         /// Seconds between two looks for rows that nobody is owed.
         pub sweep_seconds: u64,
+        /// Seconds from the beginning of one check of all that is on disk to the beginning of the next.
+        pub scrub_period_seconds: u64,
+        /// Bytes a second that this check reads at most.
+        pub scrub_bytes_per_second: u64,
     }
     elsewhere {
         /// Most bytes of rows that are kept, 0 for no limit: `storage.max_bytes`.
         pub max_bytes: u64,
+        /// Bytes of the disk that stay free: `node.min_free_bytes`.
+        pub min_free_bytes: u64,
     }
 }
 
@@ -41,6 +47,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             max_bytes: 0,
+            min_free_bytes: 0,
             upload_memory_bytes: 1 << 30,
             rebuild_memory_bytes: 1 << 30,
             rebuilds: 2,
@@ -51,6 +58,8 @@ impl Default for Settings {
             unsigned_seconds: 3600,
             expiry_grace_seconds: 3600,
             sweep_seconds: 60,
+            scrub_period_seconds: 7 * 24 * 3600,
+            scrub_bytes_per_second: 32 << 20,
         }
     }
 }
@@ -67,6 +76,8 @@ impl Settings {
             ("upload_ms", self.upload_ms),
             ("unsigned_seconds", self.unsigned_seconds),
             ("sweep_seconds", self.sweep_seconds),
+            ("scrub_period_seconds", self.scrub_period_seconds),
+            ("scrub_bytes_per_second", self.scrub_bytes_per_second),
         ];
         match positive.iter().find(|(_, value)| *value == 0) {
             Some((name, _)) => Err(format!("{name} is 0")),

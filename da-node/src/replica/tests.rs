@@ -3,6 +3,7 @@ mod epochs;
 mod ingest;
 mod peers;
 mod retention;
+mod scrub;
 mod seats;
 mod serve;
 

@@ -47,6 +47,19 @@ impl LogStore {
         codec::decode_range(&bytes).ok_or_else(|| self.db.damage(RANGES, log.as_slice()))
     }
 
+    /// The gateways of all logs of which there is anything.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn gateways(&self) -> Result<Vec<Address>, StoreError> {
+        let (mut found, mut start) = (Vec::new(), Vec::new());
+        while let Some(key) = self.db.next_key(RANGES, &start)? {
+            found.push(Address::try_from(&key[..]).map_err(|_| self.db.damage(RANGES, &key))?);
+            start = [&key[..], &[0]].concat();
+        }
+        Ok(found)
+    }
+
     /// Puts entries at the end of a log, in the batch and in `range`, which has to be the log's.
     pub fn append(&self, batch: &mut Batch, log: &Address, range: &mut CompactRange, entries: &[LogEntry]) {
         for entry in entries {
@@ -185,6 +198,14 @@ impl LogStore {
     /// When a node cannot be read, also because the log is shorter.
     pub fn root_at(&self, log: &Address, size: u64) -> Result<B256, StoreError> {
         log::root_at(&self.tree(log), size)
+    }
+
+    /// The compact range of the first `size` entries.
+    ///
+    /// # Errors
+    /// When a node cannot be read, also because the log is shorter.
+    pub fn range_at(&self, log: &Address, size: u64) -> Result<CompactRange, StoreError> {
+        log::range_at(&self.tree(log), size)
     }
 
     /// Proof that the entry at `index` is under the root of `size`.

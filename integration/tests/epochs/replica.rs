@@ -70,7 +70,7 @@ async fn a_seat_that_passes_on_fills_itself_without_its_old_holder() -> Result<(
     anchor(&network, certified.last().context("a certificate")?);
     eventually(LIMIT, "a seat that filled itself", async || {
         let status = status(&network, 5).await?;
-        let has_rows = status.blobs >= 6 && status.takeover_left == 0 && status.logs_behind == 0;
+        let has_rows = status.blobs >= 6 && status.repair_left == 0 && status.logs_behind == 0;
         (has_rows && status.seated_epochs == [2]).then_some(())
     })
     .await?;

@@ -3,7 +3,7 @@
 use alloy_primitives::B256;
 use thiserror::Error;
 
-use super::{fold_peaks, node_hash};
+use super::{CompactRange, fold_peaks, node_hash};
 
 /// Where the complete nodes of a log are kept.
 pub trait NodeSource {
@@ -60,6 +60,15 @@ pub enum ProofError {
 /// Those of the source, which must hold all complete nodes of that size.
 pub fn root_at<S: NodeSource>(source: &S, size: u64) -> Result<B256, S::Error> {
     subtree(source, 0, size)
+}
+
+/// Compact range of the log when it had `size` entries.
+///
+/// # Errors
+///
+/// Those of the source, which must hold all complete nodes of that size.
+pub fn range_at<S: NodeSource>(source: &S, size: u64) -> Result<CompactRange, S::Error> {
+    Ok(CompactRange { size, peaks: peaks(source, 0, size)? })
 }
 
 /// Proof that the entry at `index` is under the root of `size` entries.
@@ -218,6 +227,10 @@ pub fn verify_consistency(
 
 /// Root over the leaves `[start, start + size)`, where `start` is a multiple of the next power of two from `size`.
 fn subtree<S: NodeSource>(source: &S, start: u64, size: u64) -> Result<B256, S::Error> {
+    Ok(fold_peaks(&peaks(source, start, size)?))
+}
+
+fn peaks<S: NodeSource>(source: &S, start: u64, size: u64) -> Result<Vec<B256>, S::Error> {
     let mut peaks = Vec::new();
     let mut at = start;
     for level in (0..64_u8).rev().filter(|level| size >> level & 1 == 1) {
@@ -225,7 +238,7 @@ fn subtree<S: NodeSource>(source: &S, start: u64, size: u64) -> Result<B256, S::
         // Past the last peak the sum is only the end of the range, which may be 2^64.
         at = at.wrapping_add(1 << level);
     }
-    Ok(fold_peaks(&peaks))
+    Ok(peaks)
 }
 
 /// The largest power of two below `size`, which is at least 2.

@@ -165,6 +165,9 @@ fn every_small_proof_is_the_rfcs_and_holds() {
     for size in 0..=130_usize {
         let (n, root) = (size as u64, roots[size]);
         assert_eq!(root_at(&source, n), Ok(root));
+        let mut range = CompactRange::empty();
+        source.0[..size].iter().for_each(|leaf| drop(range.append(*leaf)));
+        assert_eq!(range_at(&source, n), Ok(range));
         for index in 0..size {
             let (i, leaf) = (index as u64, source.0[index]);
             let proof = inclusion_proof(&source, i, n).unwrap();

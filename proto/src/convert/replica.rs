@@ -102,10 +102,17 @@ pub struct ReplicaStatus {
     pub version: String,
     /// Epochs that are open now and in which it has a seat, ascending.
     pub seated_epochs: Vec<u64>,
-    /// Logs that it has not filled yet up to the anchor that its seat starts from.
+    /// Logs that it has not compared with others since its start, not filled up to what it has to start from, or not
+    /// searched for rows that it lacks.
     pub logs_behind: u64,
-    /// Entries of seats that passed to it whose rows it does not hold yet.
-    pub takeover_left: u64,
+    /// Entries whose rows it owes and does not hold: of its own seats and of those that passed to it.
+    pub repair_left: u64,
+    /// Stored values that were found damaged and are not repaired yet.
+    pub quarantined: u64,
+    /// Unix seconds at which it last finished to check all that it holds, 0 for never.
+    pub scrubbed_at: u64,
+    /// Whether a write failed, so that it takes no more of them until it has started again.
+    pub store_failed: bool,
 }
 
 impl TryFrom<wire::DisperseStart> for DisperseStart {
@@ -273,7 +280,10 @@ impl TryFrom<wire::ReplicaStatus> for ReplicaStatus {
             version: text("ReplicaStatus.version", status.version)?,
             seated_epochs: status.seated_epochs,
             logs_behind: status.logs_behind,
-            takeover_left: status.takeover_left,
+            repair_left: status.repair_left,
+            quarantined: status.quarantined,
+            scrubbed_at: status.scrubbed_at,
+            store_failed: status.store_failed,
         })
     }
 }
@@ -292,7 +302,10 @@ impl From<ReplicaStatus> for wire::ReplicaStatus {
             version: status.version,
             seated_epochs: status.seated_epochs,
             logs_behind: status.logs_behind,
-            takeover_left: status.takeover_left,
+            repair_left: status.repair_left,
+            quarantined: status.quarantined,
+            scrubbed_at: status.scrubbed_at,
+            store_failed: status.store_failed,
         }
     }
 }

@@ -166,7 +166,7 @@ reasons! {
         StoreFailed = "STORE_FAILED": "The disk failed: the node takes no writes until it is started again.",
     }
     Overloaded {
-        StorageFull = "STORAGE_FULL": "The replica's storage limit is reached.",
+        StorageFull = "STORAGE_FULL": "The storage limit is reached, or the disk is full.",
         MemoryBudget = "MEMORY_BUDGET": "The payloads in flight take the whole memory budget.",
         QuotaExceeded = "QUOTA_EXCEEDED": "The gateway has used its quota of bytes or entries.",
         TooManyRequests = "TOO_MANY_REQUESTS": "Too many requests of this kind are in work.",

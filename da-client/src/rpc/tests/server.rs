@@ -305,7 +305,10 @@ impl Replica for Service {
             version: "test".to_owned(),
             seated_epochs: vec![1],
             logs_behind: 0,
-            takeover_left: 0,
+            repair_left: 0,
+            quarantined: 0,
+            scrubbed_at: 0,
+            store_failed: false,
         };
         Ok(Response::new(status.into()))
     }

@@ -121,7 +121,10 @@ impl wire::replica_server::Replica for Node<Replica> {
                 version: "test".to_owned(),
                 seated_epochs: vec![1],
                 logs_behind: 0,
-                takeover_left: 0,
+                repair_left: 0,
+                quarantined: 0,
+                scrubbed_at: 0,
+                store_failed: false,
             }
             .into(),
         ))

@@ -2,12 +2,14 @@ use std::sync::Arc;
 
 use meridian_proofs::B256;
 use meridian_proofs::checkpoint::{Checkpoint, Domain, SignedCheckpoint};
+use meridian_proofs::log::CompactRange;
 use meridian_proto::convert::{CosignAnswer, CosignRequest, LogItem, Lookup, LookupKey};
 use meridian_proto::error::Class;
 
 use super::*;
 use crate::replica::Replica;
 use crate::replica::testing::*;
+use crate::store::{Batch, Durability};
 
 /// A replica that holds three small blobs.
 async fn ready(net: &Net, folder: &std::path::Path) -> (Arc<Replica>, Vec<Blob>) {
@@ -241,4 +243,57 @@ async fn the_same_request_many_times_at_once_has_one_outcome() {
     assert_eq!(signed, 6, "one of the two, every time");
     assert!(answers.into_iter().filter_map(Result::err).all(|error| error.reason == Reason::LogFork));
     assert_eq!(size(&replica), 1);
+}
+
+/// Puts a log on disk as one that came from others, who have certified it.
+fn fill(replica: &Replica, log: &Log) {
+    let (gateway, mut batch) = (log.checkpoint().gateway, Batch::new());
+    replica.logs.append(&mut batch, &gateway, &mut CompactRange::empty(), &log.entries);
+    replica.logs.set_anchored(&mut batch, &gateway, log.checkpoint().size);
+    replica.db.commit(batch, Durability::Relaxed).unwrap();
+}
+
+#[tokio::test]
+async fn entries_that_came_from_others_are_cosigned_with_their_rows_alone() {
+    let (net, folder) = (Net::alone().await, tempfile::tempdir().unwrap());
+    let (replica, blobs) = ready(&net, folder.path()).await;
+    let missing = Blob::of(3000, 9);
+    let log = net.log().with(&blobs[0]).with(&missing);
+    fill(&replica, &log);
+    let next = log.with(&blobs[1]);
+    for start in [2, 3] {
+        let answer = replica.cosign(next.request(start)).await.unwrap();
+        assert_eq!(answer, CosignAnswer::EntriesFrom(0), "from {start}");
+    }
+    assert_eq!(refused(replica.cosign(next.request(0)).await), Reason::RowsMissing);
+    assert_eq!(replica.logs().checkpoint(&gateway_key().address()).unwrap(), None);
+    send(&replica, net.upload(1, &missing)).await.unwrap();
+    let request = next.request(0);
+    assert_eq!(replica.cosign(request.clone()).await.unwrap(), own_signature(&net, &request));
+    assert_eq!(size(&replica), 3);
+    // They are named, so that no sweep takes their rows.
+    let lookup = Lookup { key: LookupKey::Blob(missing.id()), include_rlc: false };
+    let found = replica.lookup(lookup).await.unwrap();
+    assert_eq!(found[0].entries.iter().map(|e| e.index).collect::<Vec<_>>(), [1]);
+}
+
+#[tokio::test]
+async fn a_log_that_came_from_others_is_cosigned_step_by_step_and_in_no_other_form() {
+    let (net, folder) = (Net::alone().await, tempfile::tempdir().unwrap());
+    let (replica, blobs) = ready(&net, folder.path()).await;
+    let one = net.log().with(&blobs[0]);
+    let all = one.clone().with(&blobs[1]).with(&blobs[2]);
+    fill(&replica, &all);
+    let request = one.request(0);
+    assert_eq!(replica.cosign(request.clone()).await.unwrap(), own_signature(&net, &request));
+    assert_eq!(size(&replica), 3);
+    let mut fork = one.clone().with(&blobs[2]);
+    fork.timestamp += 1;
+    assert_eq!(refused(replica.cosign(fork.request(1)).await), Reason::LogFork);
+    let mut none = net.log();
+    none.timestamp += 1;
+    assert_eq!(refused(replica.cosign(none.request(0)).await), Reason::LogRollback);
+    let request = all.request(1);
+    assert_eq!(replica.cosign(request.clone()).await.unwrap(), own_signature(&net, &request));
+    assert_eq!(size(&replica), 3);
 }

@@ -332,13 +332,14 @@ pub(super) fn candidate() -> impl Strategy<Value = Candidate> {
 
 pub(super) fn replica_status() -> impl Strategy<Value = ReplicaStatus> {
     let epochs = prop::collection::vec(any::<u64>(), 0..=crate::MAX_OPEN_EPOCHS);
-    (address(), any::<[u16; 2]>(), any::<[u64; 7]>(), text(), epochs).prop_map(
+    (address(), any::<[u16; 2]>(), any::<[u64; 9]>(), text(), epochs, any::<bool>()).prop_map(
         |(
             address,
             [region, seat],
-            [epoch, blobs, row_bytes, max_bytes, logs, logs_behind, takeover_left],
+            [epoch, blobs, row_bytes, max_bytes, logs, logs_behind, repair_left, quarantined, scrubbed_at],
             version,
             seated_epochs,
+            store_failed,
         )| ReplicaStatus {
             address,
             region: RegionId(region),
@@ -351,7 +352,10 @@ pub(super) fn replica_status() -> impl Strategy<Value = ReplicaStatus> {
             version,
             seated_epochs,
             logs_behind,
-            takeover_left,
+            repair_left,
+            quarantined,
+            scrubbed_at,
+            store_failed,
         },
     )
 }

@@ -1,0 +1,397 @@
+//! Fetches the rows that this replica owes and does not hold, by the entries of all logs: those of a seat that passed to it
+//! from another signer, and those of its own seats that its disk has lost.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::stream::{self, StreamExt};
+use meridian_client::chain::view::View;
+use meridian_proofs::Address;
+use meridian_proofs::log::LogEntry;
+use meridian_proto::MAX_ENTRIES;
+use meridian_proto::convert::LogItem;
+use meridian_proto::error::{ApiError, Reason};
+
+use super::Replica;
+use super::cosign::{REPAIRS, ROUNDS};
+use super::epochs::{Standing, owed};
+use super::fill::{LONGEST_WAIT, TICK, changed};
+use super::record::wide;
+use super::rows::Owed;
+use crate::cpu;
+use crate::metrics;
+use crate::store::{Batch, Durability};
+
+/// Longest wait for entries of others.
+const CALL: Duration = Duration::from_secs(10);
+/// How long one block may take before it is the next one's turn.
+const BLOCK: Duration = Duration::from_secs(60);
+/// Longest time between two searches for entries that nobody who answered has.
+const LONGEST_SEARCH: Duration = Duration::from_secs(3600);
+
+/// What is left to do of all seats.
+#[derive(Debug, Default)]
+pub(super) struct Lacking {
+    /// Entries whose rows are not all here, and those not looked at yet.
+    left: AtomicU64,
+    /// Entries that were found with others.
+    found: AtomicU64,
+    /// How many entries of each log were looked at for every seat.
+    seen: Mutex<HashMap<Address, u64>>,
+}
+
+/// A log in an epoch of a seat that was taken over.
+type Place = (Address, u64, Address);
+
+/// What came of a look at a block.
+#[derive(Clone, Copy)]
+struct Looked {
+    /// Entries whose rows could not be had, or for which there was no time.
+    failed: u64,
+    /// Entries that nobody who answered has.
+    missing: u64,
+    found: u64,
+    untried: u64,
+}
+
+/// How far the entries of a log are dealt with.
+#[derive(Debug, Default)]
+struct Progress {
+    /// All entries below were looked at.
+    seen: u64,
+    /// How many there are from there on.
+    unseen: u64,
+    /// Blocks in which something is left, by their first entry.
+    open: BTreeMap<u64, Open>,
+}
+
+/// A block of entries to which this replica has to come back.
+#[derive(Debug)]
+struct Open {
+    end: u64,
+    /// Entries whose rows are not here, or that nobody had.
+    left: u64,
+    wait: Duration,
+    again: Instant,
+    /// [`Lacking::found`] when it was looked at.
+    found: u64,
+    /// Index of the first entry for which there was no time.
+    untried: u64,
+}
+
+impl Progress {
+    fn left(&self) -> u64 {
+        self.unseen + self.open.values().map(|open| open.left).sum::<u64>()
+    }
+
+    /// Blocks whose time has come, or of which another seat may have found entries.
+    fn due(&self, found: u64) -> Vec<(u64, u64)> {
+        let now = Instant::now();
+        let due = self.open.iter().filter(|(_, open)| open.again <= now || open.found != found);
+        due.map(|(start, open)| (*start, open.end)).collect()
+    }
+
+    /// Notes how many rows of a block could not be had, and how many entries nobody who answered has: whoever has them
+    /// may be away, so they are looked for again, ever less often, until the epoch's last entry has expired for certain.
+    fn note(&mut self, (start, end): (u64, u64), looked: Looked) {
+        let Looked { failed, missing, found, untried } = looked;
+        let before = self.open.remove(&start);
+        if failed + missing > 0 {
+            let longest = if failed > 0 { LONGEST_WAIT } else { LONGEST_SEARCH };
+            // Whoever got further goes on.
+            let fruitless = before.filter(|open| open.left <= failed + missing);
+            let wait = fruitless.map_or(TICK, |open| open.wait.saturating_mul(2).min(longest));
+            let again = Instant::now() + wait;
+            self.open.insert(start, Open { end, left: failed + missing, wait, again, found, untried });
+        }
+    }
+}
+
+impl Lacking {
+    /// Entries that are left.
+    pub(super) fn left(&self) -> u64 {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, HashMap<Address, u64>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Replica {
+    /// Goes on with what seats lack.
+    pub(super) async fn follow_entries(self: Arc<Self>) {
+        let mut view = self.view.clone();
+        let mut places: HashMap<Place, Progress> = HashMap::new();
+        let mut wait = TICK;
+        loop {
+            let seen = Arc::clone(&view.borrow_and_update());
+            let is_searched = self.take_over(&seen, &mut places).await;
+            wait = if is_searched { TICK } else { wait.saturating_mul(2).min(LONGEST_WAIT) };
+            changed(&mut view, wait).await;
+        }
+    }
+
+    /// Looks at every log for each seat: at what is new, and at what was left and is due. Says
+    /// whether every log could be searched.
+    async fn take_over(self: &Arc<Self>, view: &View, places: &mut HashMap<Place, Progress>) -> bool {
+        let seats = owed(&view.epochs, self.clock.now(), &self.address());
+        places.retain(|(_, epoch, signer), _| {
+            seats.iter().any(|seat| (seat.epoch(), seat.seat.address) == (*epoch, *signer))
+        });
+        if seats.is_empty() {
+            self.show_left(0);
+        }
+        let logs = match self.known_logs(view).await {
+            Ok(logs) => logs,
+            Err(error) => {
+                tracing::warn!(%error, "the logs cannot be listed");
+                return false;
+            }
+        };
+        let mut is_searched = true;
+        for seat in &seats {
+            for log in &logs {
+                let place = (*log, seat.epoch(), seat.seat.address);
+                let elsewhere: u64 = places
+                    .iter()
+                    .filter(|(other, _)| **other != place)
+                    .map(|(_, progress)| progress.left())
+                    .sum();
+                let progress = places.entry(place).or_insert_with(|| Progress {
+                    seen: entries_before(view, log, seat.epoch()),
+                    ..Progress::default()
+                });
+                if let Err(error) = self.take_over_log(view, log, seat, progress, elsewhere).await {
+                    tracing::warn!(%log, epoch = seat.epoch(), %error, "a log cannot be searched for rows that are owed");
+                    is_searched = false;
+                }
+            }
+        }
+        for log in logs {
+            // Where nothing is owed there is nothing to look for.
+            let of_log = places.iter().filter(|((other, ..), _)| *other == log);
+            let seen = of_log.map(|(_, progress)| progress.seen).min().unwrap_or(u64::MAX);
+            self.lacking.seen().insert(log, seen);
+        }
+        is_searched
+    }
+
+    /// Whether so many entries of a log were looked at for rows that are owed and not here.
+    pub(super) fn is_searched(&self, log: &Address, size: u64) -> bool {
+        size == 0 || self.lacking.seen().get(log).is_some_and(|seen| *seen >= size)
+    }
+
+    /// Logs that are anchored, and those of which anything is here.
+    async fn known_logs(&self, view: &View) -> Result<BTreeSet<Address>, ApiError> {
+        let logs = self.logs.clone();
+        let here = cpu::blocking(move || logs.gateways()).await?;
+        Ok(view.anchors.keys().copied().chain(here).collect())
+    }
+
+    fn show_left(&self, left: u64) {
+        metrics::get().repair_left.record(left, &[]);
+        if self.lacking.left.swap(left, Ordering::Relaxed) != left {
+            tracing::info!(entries_left = left, "entries whose rows are owed and not here");
+        }
+    }
+
+    async fn take_over_log(
+        self: &Arc<Self>,
+        view: &View,
+        log: &Address,
+        seat: &Standing,
+        progress: &mut Progress,
+        left_elsewhere: u64,
+    ) -> Result<(), ApiError> {
+        let (logs, gateway) = (self.logs.clone(), *log);
+        let size = cpu::blocking(move || logs.range(&gateway)).await?.size();
+        let again = progress.due(self.lacking.found.load(Ordering::Relaxed));
+        if again.is_empty() && progress.seen >= size {
+            return Ok(());
+        }
+        // What a sweep would drop now is not owed any more; until others confirm the time, by the clock.
+        let due = match self.due().await {
+            0 => self.due_by_clock(),
+            due => due,
+        };
+        for block in again {
+            self.take_over_block(view, log, seat, progress, due, block).await?;
+            self.show_left(left_elsewhere + progress.left());
+        }
+        while progress.seen < size {
+            progress.unseen = size - progress.seen;
+            self.show_left(left_elsewhere + progress.left());
+            let end = size.min(progress.seen.saturating_add(wide(MAX_ENTRIES)));
+            let block = (progress.seen, end);
+            let is_last = self.take_over_block(view, log, seat, progress, due, block).await?;
+            progress.seen = if is_last { size } else { end };
+        }
+        progress.unseen = 0;
+        self.show_left(left_elsewhere + progress.left());
+        Ok(())
+    }
+
+    /// Brings the rows of a block of entries here, and notes what is left of it. Says whether a later epoch begins in it.
+    async fn take_over_block(
+        self: &Arc<Self>,
+        view: &View,
+        log: &Address,
+        seat: &Standing,
+        progress: &mut Progress,
+        due: u64,
+        (start, end): (u64, u64),
+    ) -> Result<bool, ApiError> {
+        let (items, missing) = self.items(view, log, seat, start, end).await?;
+        let entries = (start..end).zip(&items).filter_map(|(index, item)| match item {
+            LogItem::Entry(entry) => Some((index, *entry)),
+            LogItem::Leaf(_) => None,
+        });
+        let entries: Vec<(u64, LogEntry)> = entries.collect();
+        let is_last = entries.iter().any(|(_, entry)| entry.epoch > seat.epoch());
+        let owed = entries.into_iter().filter(|(_, e)| e.epoch == seat.epoch() && e.expiry > due);
+        let mut owed: Vec<_> = owed.collect();
+        // First those for which there was no time before.
+        let from = progress.open.get(&start).map_or(start, |open| open.untried);
+        let first = owed.iter().position(|(index, _)| *index >= from).unwrap_or(0);
+        owed.rotate_left(first);
+        let (ends, untried) = (Instant::now() + BLOCK, AtomicU64::new(start));
+        let calls = owed.into_iter().map(async |(index, entry)| {
+            if Instant::now() < ends {
+                return self.take_over_entry(*log, index, entry, seat).await;
+            }
+            // They begin in their order: whichever is the first keeps its place.
+            let _ = untried.compare_exchange(start, index, Ordering::Relaxed, Ordering::Relaxed);
+            Err(ApiError::new(Reason::Timeout, "it is another block's turn"))
+        });
+        let calls: Vec<_> = calls.collect();
+        let outcomes = stream::iter(calls).buffer_unordered(REPAIRS);
+        let failed = outcomes.filter(|outcome| std::future::ready(outcome.is_err())).count().await;
+        let found = self.lacking.found.load(Ordering::Relaxed);
+        let untried = untried.load(Ordering::Relaxed);
+        progress.note((start, end), Looked { failed: wide(failed), missing, found, untried });
+        Ok(is_last)
+    }
+
+    /// The items of a log, with the entries that others have and this replica has not; and how many may be had later.
+    async fn items(
+        self: &Arc<Self>,
+        view: &View,
+        log: &Address,
+        seat: &Standing,
+        start: u64,
+        end: u64,
+    ) -> Result<(Vec<LogItem>, u64), ApiError> {
+        let (logs, gateway) = (self.logs.clone(), *log);
+        let mut items = cpu::blocking(move || logs.items(&gateway, start, end)).await?;
+        let lacking =
+            |items: &[LogItem]| items.iter().filter(|item| matches!(item, LogItem::Leaf(_))).count();
+        if lacking(&items) == 0 {
+            return Ok((items, 0));
+        }
+        let endpoints = self.holders(view, log, seat);
+        let (mut all_answered, mut found) = (!endpoints.is_empty(), BTreeMap::new());
+        for endpoint in &endpoints {
+            let calls = self.channels.log(endpoint)?.within(CALL);
+            let theirs = calls.entries(*log, start, end - start).await.unwrap_or_default();
+            all_answered &= wide(theirs.len()) == end - start;
+            for ((index, own), other) in (start..end).zip(&mut items).zip(theirs) {
+                // Nothing but the leaf says that an entry is the right one.
+                if let (LogItem::Leaf(leaf), LogItem::Entry(entry)) = (&*own, other)
+                    && entry.leaf() == *leaf
+                {
+                    *own = other;
+                    found.insert(index, entry);
+                }
+            }
+            if lacking(&items) == 0 {
+                break;
+            }
+        }
+        if !found.is_empty() {
+            let mut batch = Batch::new();
+            found.iter().for_each(|(index, entry)| self.logs.put_entry(&mut batch, log, *index, entry));
+            self.db.commit_async(batch, Durability::Relaxed).await?;
+            self.lacking.found.fetch_add(1, Ordering::Relaxed);
+        }
+        // Entries that nobody has any more have expired: they are kept until then.
+        let missing = if all_answered { 0 } else { lacking(&items) };
+        Ok((items, wide(missing)))
+    }
+
+    /// Who may have the entries of a seat's epoch: whoever answers about the log now, and who had a seat then. Not the
+    /// signer from whom the seat passed on, who may be gone for good.
+    fn holders(&self, view: &View, log: &Address, seat: &Standing) -> Vec<String> {
+        let mut endpoints = self.log_endpoints(view, log);
+        let gone = [seat.seat.address, self.address()];
+        for then in seat.committee.seats().iter().filter(|then| !gone.contains(&then.address)) {
+            if !endpoints.contains(&then.endpoint) {
+                endpoints.push(then.endpoint.clone());
+            }
+        }
+        endpoints
+    }
+
+    /// Brings the rows of an entry here and notes that the entry names them.
+    async fn take_over_entry(
+        self: &Arc<Self>,
+        log: Address,
+        index: u64,
+        entry: LogEntry,
+        seat: &Standing,
+    ) -> Result<(), ApiError> {
+        for _ in 0..ROUNDS {
+            // What is charged for a blob is written by one at a time, as by who cosigns.
+            let lock = Arc::clone(&self.watched(log).cosigning).lock_owned().await;
+            let locks = self.share(&[entry]).await;
+            let (replica, standing) = (Arc::clone(self), seat.clone());
+            let held = cpu::blocking(move || {
+                let _locks = (lock, locks);
+                replica.name_if_held(log, index, &entry, &standing)
+            });
+            if held.await? {
+                return Ok(());
+            }
+            self.repair(entry.blob_id, seat).await.inspect_err(|error| {
+                tracing::debug!(%log, index, blob = %entry.blob_id, %error, "rows that are owed cannot be had");
+            })?;
+        }
+        Err(ApiError::new(Reason::RowsMissing, "rows came and went while they were looked for"))
+    }
+
+    /// Notes that an entry names a blob whose rows are here. The caller holds the blob with others.
+    fn name_if_held(
+        &self,
+        log: Address,
+        index: u64,
+        entry: &LogEntry,
+        seat: &Standing,
+    ) -> Result<bool, ApiError> {
+        let blob = entry.blob_id;
+        let Some(record) = self.rows.record(&blob)? else { return Ok(false) };
+        if !self.holds(seat, &blob, &record)? {
+            return Ok(false);
+        }
+        if self.rows.is_entry(&log, index, entry)? {
+            return Ok(true);
+        }
+        let (before, charged) = self.accounts.charged(&log, &blob).unwrap_or_default();
+        let (until, bytes) = (entry.expiry.max(before), record.row_bytes().max(charged));
+        let owed = Owed { gateway: log, blob, until, bytes };
+        let mut batch = Batch::new();
+        self.rows.put_entry(&mut batch, &log, index, entry);
+        self.rows.put_owed(&mut batch, &owed);
+        self.db.commit(batch, Durability::Synced)?;
+        self.accounts.charge(&owed);
+        self.note_signed(&blob);
+        Ok(true)
+    }
+}
+
+/// Entries of a log that are certainly of epochs before one.
+fn entries_before(view: &View, log: &Address, epoch: u64) -> u64 {
+    let anchors = view.anchors.get(log).map_or(&[][..], Vec::as_slice);
+    anchors.iter().rev().find(|anchor| anchor.epoch < epoch).map_or(0, |anchor| anchor.size)
+}
