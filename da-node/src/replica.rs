@@ -44,6 +44,7 @@ mod ingest;
 mod judge;
 mod keep;
 mod lacking;
+mod mend;
 mod rebuild;
 mod record;
 mod retention;

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::{cpu, metrics};
 
+mod batch;
 mod error;
 mod index;
 pub mod log;
@@ -27,8 +28,10 @@ mod segments;
 mod tidy;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
+use batch::Operation;
+pub use batch::{Batch, Durability};
 pub use error::StoreError;
 use error::{index_error, io_error, is_full, is_unreadable};
 pub use index::{exists, is_condemned, set_aside};
@@ -71,51 +74,6 @@ impl Role {
             Self::Gateway => 1,
             Self::Replica => 2,
         }
-    }
-}
-
-/// When a write counts as done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Durability {
-    /// When it is synced to disk, with everything written before it.
-    Synced,
-    /// When the operating system has it. For what can be found out again.
-    Relaxed,
-}
-
-/// Writes that happen together or not at all.
-#[derive(Clone, Debug, Default)]
-pub struct Batch {
-    operations: Vec<Operation>,
-}
-
-#[derive(Clone, Debug)]
-enum Operation {
-    Put { column: &'static str, key: Vec<u8>, value: Bytes },
-    Delete { column: &'static str, key: Vec<u8> },
-}
-
-impl Batch {
-    /// A batch of nothing.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Writes a value.
-    pub fn put(&mut self, column: &'static str, key: impl Into<Vec<u8>>, value: impl Into<Bytes>) {
-        self.operations.push(Operation::Put { column, key: key.into(), value: value.into() });
-    }
-
-    /// Deletes a value if it is there.
-    pub fn delete(&mut self, column: &'static str, key: impl Into<Vec<u8>>) {
-        self.operations.push(Operation::Delete { column, key: key.into() });
-    }
-
-    /// Whether nothing was put or deleted.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.operations.is_empty()
     }
 }
 
@@ -517,28 +475,6 @@ impl Db {
         self.inner.damaged.fetch_add(1, Ordering::Relaxed);
         metrics::get().checksum_failures.add(1, &[]);
         StoreError::Damaged { column, key: hex::encode(key) }
-    }
-}
-
-impl Operation {
-    fn column(&self) -> &'static str {
-        match self {
-            Self::Put { column, .. } | Self::Delete { column, .. } => column,
-        }
-    }
-
-    fn key(&self) -> &[u8] {
-        match self {
-            Self::Put { key, .. } | Self::Delete { key, .. } => key,
-        }
-    }
-
-    /// The value that goes to a segment.
-    fn large(&self) -> Option<&Bytes> {
-        match self {
-            Self::Put { value, .. } if value.len() >= LARGE => Some(value),
-            _ => None,
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod anvil;
 pub mod devnet;
+pub mod folder;
 pub mod kept;
 pub mod keys;
 pub mod liars;

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use meridian_client::Silent;
 use meridian_client::fetch::ReadError;
 use meridian_client::submit::PutOptions;
+use meridian_integration::folder::copy;
 use meridian_integration::network::{eventually, options};
 use meridian_integration::pair::Pair;
 use meridian_integration::payload;
@@ -59,22 +60,9 @@ fn folder(version: u32) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("testdata/store-{version}"))
 }
 
-/// Copies a folder without locks, what programs said, and options that no program reads.
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for file in fs::read_dir(from)? {
-        let file = file?;
-        let (name, path) = (file.file_name(), file.path());
-        let left_out = |name: &str| {
-            name == "LOCK" || name.starts_with("LOG") || name.starts_with("OPTIONS") || name.ends_with(".out")
-        };
-        if path.is_dir() {
-            copy(&path, &to.join(name))?;
-        } else if !left_out(&name.to_string_lossy()) {
-            fs::copy(&path, to.join(name))?;
-        }
-    }
-    Ok(())
+/// Locks, what programs said, and options that no program reads.
+fn is_left_out(name: &str) -> bool {
+    name == "LOCK" || name.starts_with("LOG") || name.starts_with("OPTIONS") || name.ends_with(".out")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,7 +81,7 @@ async fn stores_of_every_format_hold_what_was_put_into_them() -> Result<()> {
 
 async fn check(fixture: &Path) -> Result<()> {
     let dir = tempfile::tempdir()?;
-    copy(fixture, dir.path())?;
+    copy(fixture, dir.path(), &is_left_out)?;
     let Expected { kept, expired } = serde_json::from_slice(&fs::read(dir.path().join(EXPECTED))?)?;
     ensure!(!kept.is_empty() && !expired.is_empty(), "nothing is expected");
     let pair = Pair::start(dir.path(), &[], None).await?;
@@ -204,5 +192,5 @@ async fn write(to: &Path) -> Result<()> {
     Pair::start(dir.path(), &soon, None).await?.stop()?;
     let expected = Expected { kept: blobs, expired: vec![gone] };
     fs::write(dir.path().join(EXPECTED), serde_json::to_string_pretty(&expected)? + "\n")?;
-    copy(dir.path(), to)
+    copy(dir.path(), to, &is_left_out)
 }

@@ -2,12 +2,12 @@
 //! however its gateway tries; and it goes on with the log that the others know.
 
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use meridian_client::Silent;
 use meridian_client::submit::unix_now;
+use meridian_integration::folder::copy;
 use meridian_integration::network::{Name, Network, Plan, eventually, options};
 use meridian_integration::{keys, payload};
 use meridian_proofs::checkpoint::{Checkpoint, SignedCheckpoint};
@@ -19,20 +19,6 @@ const GATEWAY: Name = Name::Gateway(0);
 /// How long the gateway tries: longer than a replica needs to hear what it has signed.
 const TRIES: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let path = entry?.path();
-        let to = to.join(path.file_name().context("a name")?);
-        if path.is_dir() {
-            copy(&path, &to)?;
-        } else {
-            fs::copy(&path, to)?;
-        }
-    }
-    Ok(())
-}
 
 /// A log in which other entries follow on the first `common`, with a checkpoint by its gateway over all of it.
 fn fork(
@@ -88,7 +74,7 @@ async fn a_replica_with_an_older_disk_signs_no_fork() -> Result<()> {
     let backup = tempfile::tempdir()?;
     for place in all {
         network.stop(Name::Replica(place)).await?;
-        copy(&network.folder(Name::Replica(place)), &backup.path().join(place.to_string()))?;
+        copy(&network.folder(Name::Replica(place)), &backup.path().join(place.to_string()), &|_| false)?;
         network.restart(Name::Replica(place)).await?;
     }
     let old = 3;
@@ -114,7 +100,7 @@ async fn a_replica_with_an_older_disk_signs_no_fork() -> Result<()> {
             network.stop(Name::Replica(*place)).await?;
             let folder = network.folder(Name::Replica(*place));
             fs::remove_dir_all(&folder)?;
-            copy(&backup.path().join(place.to_string()), &folder)?;
+            copy(&backup.path().join(place.to_string()), &folder, &|_| false)?;
         }
         for place in set {
             network.restart(Name::Replica(*place)).await?;

@@ -50,6 +50,19 @@ pub(super) fn running(member: &Member) -> Option<Pid> {
     command.split(|&byte| byte == 0).any(|argument| argument == config).then(|| Pid::from_raw(pid))
 }
 
+/// Whether the member's process is being taken apart: it has no memory any more, and perhaps its ports and files.
+fn is_ending(member: &Member) -> bool {
+    let Ok(pid) = fs::read_to_string(member.pid()) else { return false };
+    let process = Path::new("/proc").join(pid.trim());
+    let is_empty = fs::read(process.join("cmdline")).is_ok_and(|command| command.is_empty());
+    let threads = fs::read_dir(process.join("task")).map_or(0, Iterator::count);
+    let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+    // What only waits to be noticed by its parent has nothing left.
+    let is_over =
+        threads <= 1 && stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'));
+    is_empty && threads > 0 && !is_over
+}
+
 /// Sends a signal.
 pub(super) fn signal(pid: Pid, signal: Signal) -> Result<()> {
     nix::sys::signal::kill(pid, signal).with_context(|| format!("cannot send {signal} to process {pid}"))
@@ -58,7 +71,7 @@ pub(super) fn signal(pid: Pid, signal: Signal) -> Result<()> {
 /// Waits until the member's process is gone; false when it is still there at the end of that time.
 pub(super) async fn gone(member: &Member, within: Duration) -> bool {
     let end = Instant::now() + within;
-    while running(member).is_some() {
+    while running(member).is_some() || is_ending(member) {
         if Instant::now() >= end {
             return false;
         }

@@ -217,12 +217,14 @@ impl Replica {
             0 => self.due_by_clock(),
             due => due,
         };
+        // What is new every moment is not missing; what was never looked at may be.
+        let is_first = !self.lacking.seen().contains_key(log);
         for block in again {
             self.take_over_block(view, log, seat, progress, due, block).await?;
             self.show_left(left_elsewhere + progress.left());
         }
         while progress.seen < size {
-            progress.unseen = size - progress.seen;
+            progress.unseen = if is_first { size - progress.seen } else { 0 };
             self.show_left(left_elsewhere + progress.left());
             let end = size.min(progress.seen.saturating_add(wide(MAX_ENTRIES)));
             let block = (progress.seen, end);

@@ -1,41 +1,33 @@
-//! Checks all that is on disk again and again, takes away what is damaged, and has it repaired from other replicas.
+//! Checks all that is on disk again and again, and takes away what is damaged; `mend` has it repaired from other replicas.
 //!
 //! A pass goes through the blobs in the order of their ids, no faster than it may, and goes on after a restart where it
 //! was. What readers come across is looked at before the rest. A damaged value is deleted and noted in one synced batch,
 //! and noted until the right one is in its place: nothing that was found wrong is read again.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
 use meridian_proofs::ids::BlobId;
-use meridian_proofs::row_proof::BlobContext;
-use meridian_proto::error::{ApiError, Reason};
 use tokio::sync::Notify;
 
 use super::Replica;
-use super::epochs::{Standing, owed};
-use super::rebuild::{Purpose, Whole};
+use super::epochs::Standing;
 use super::record::{Record, wide};
-use super::rows::{self, Part, Pass, Rows};
+use super::rows::{Part, Pass, Rows};
 use crate::clock::Clock;
 use crate::cpu;
 use crate::metrics::{self, KeyValue};
 use crate::store::{self, Batch, Durability, StoreError};
 
 /// Time between two looks at what is quarantined, and at whether a pass is due.
-const TICK: Duration = Duration::from_secs(10);
-/// Longest time between two tries to repair a blob.
-const LONGEST_WAIT: Duration = Duration::from_secs(600);
+pub(super) const TICK: Duration = Duration::from_secs(10);
 /// Blobs that readers found damaged and that wait to be looked at; what is beyond is found by the next pass.
 const SUSPECTS: usize = 4096;
 /// Quarantined values that are counted for people.
 const MOST_COUNTED: usize = 4096;
-/// Damaged pieces of a blob up to which each is asked of who holds just it.
-const EXACT: usize = 8;
 
 /// What a check of a whole store has seen.
 #[derive(Clone, Debug, Default)]
@@ -124,7 +116,7 @@ pub(super) struct Scrub {
     /// There is a suspect.
     woken: Notify,
     /// Something was quarantined.
-    found: Notify,
+    pub(super) found: Notify,
 }
 
 /// Blobs to look at, in the order in which they were named.
@@ -190,7 +182,7 @@ impl Replica {
         }
     }
 
-    fn tick(&self) -> Duration {
+    pub(super) fn tick(&self) -> Duration {
         TICK.min(Duration::from_secs(self.settings.scrub_period_seconds))
     }
 
@@ -252,45 +244,6 @@ impl Replica {
             tracing::error!(%error, "how far the scrub was cannot be read");
             Pass::default()
         })
-    }
-
-    /// Has what is quarantined repaired, each blob ever less often while it fails.
-    pub(super) async fn repair_for_ever(self: Arc<Self>) {
-        let mut waits: HashMap<BlobId, (Instant, Duration)> = HashMap::new();
-        loop {
-            let mut last = None;
-            let mut seen = HashSet::new();
-            loop {
-                let after = last;
-                let next = self.read(move |rows| rows.next_quarantined(after.as_ref())).await;
-                let id = match next {
-                    Ok(Some(id)) => id,
-                    Ok(None) => break,
-                    Err(error) => {
-                        tracing::error!(%error, "the quarantine cannot be read");
-                        break;
-                    }
-                };
-                last = Some(id);
-                seen.insert(id);
-                if waits.get(&id).is_some_and(|(again, _)| *again > Instant::now()) {
-                    continue;
-                }
-                if !self.repair_blob(id).await {
-                    let wait = waits.get(&id).map_or(TICK, |(_, wait)| wait.saturating_mul(2));
-                    let wait = wait.min(LONGEST_WAIT);
-                    waits.insert(id, (Instant::now() + wait, wait));
-                }
-            }
-            waits.retain(|id, _| seen.contains(id));
-            if let Ok(left) = self.quarantined().await {
-                metrics::get().quarantined.record(left, &[]);
-            }
-            tokio::select! {
-                () = tokio::time::sleep(self.tick()) => {}
-                () = self.scrub.found.notified() => {}
-            }
-        }
     }
 
     /// Checks a blob, and takes away what is damaged.
@@ -385,161 +338,8 @@ impl Replica {
         Ok(())
     }
 
-    /// Tries to repair what is quarantined of a blob. Says whether nothing is left.
-    pub(super) async fn repair_blob(self: &Arc<Self>, id: BlobId) -> bool {
-        let outcome = async {
-            let parts = self.read(move |rows| rows.quarantined_of(&id)).await?;
-            let count = wide(parts.len());
-            self.db.check_room(1)?;
-            self.put_parts_back(id, parts).await?;
-            Ok::<_, ApiError>(count)
-        };
-        match outcome.await {
-            Ok(count) => {
-                metrics::get().scrub_repairs.add(count, &[]);
-                tracing::info!(blob = %id, values = count, "damaged data is repaired");
-                true
-            }
-            Err(error) => {
-                tracing::warn!(blob = %id, %error, "damaged data cannot be repaired yet");
-                false
-            }
-        }
-    }
-
     /// Values that are quarantined, at most [`MOST_COUNTED`].
     pub(super) async fn quarantined(&self) -> Result<u64, StoreError> {
         Ok(wide(self.read(|rows| rows.quarantined(MOST_COUNTED)).await?))
-    }
-
-    async fn put_parts_back(self: &Arc<Self>, id: BlobId, parts: Vec<Part>) -> Result<(), ApiError> {
-        if parts.contains(&Part::Record) {
-            return self.put_blob_back(id, parts).await;
-        }
-        match self.read(move |rows| rows.record(&id)).await? {
-            Some(record) => self.make_whole(id, record, parts).await,
-            // It was dropped.
-            None => self.release(id, &parts).await,
-        }
-    }
-
-    /// Puts damaged parts of a blob with a record in their places again.
-    pub(super) async fn make_whole(
-        self: &Arc<Self>,
-        id: BlobId,
-        record: Record,
-        parts: Vec<Part>,
-    ) -> Result<(), ApiError> {
-        if let Some(values) = self.exact(id, &record, &parts).await {
-            return self.put_values(id, record, values).await;
-        }
-        let whole = self.whole(id, None, Purpose::Repair).await?;
-        let Whole::Blob { .. } = &*whole else {
-            let text = "the blob is inconsistent, and its rows cannot be made again";
-            return Err(ApiError::new(Reason::BlobInconsistent, text));
-        };
-        let wanted = record.clone();
-        let values = self
-            .cpu
-            .run(move || {
-                let Whole::Blob { context, blob, .. } = &*whole else { return Vec::new() };
-                let value = |part: &Part| {
-                    let bytes = match *part {
-                        Part::Record => return None,
-                        Part::Rlc => context.rlc().to_bytes().into(),
-                        Part::Leaves(place) => blob.leaves(wanted.ranges.get(place)?.range).concat().into(),
-                        Part::Rows(place, piece) => {
-                            let range = Rows::piece_range(&wanted, wanted.ranges.get(place)?, piece)?;
-                            // A copy: the piece must not keep the whole blob in memory.
-                            Bytes::copy_from_slice(&blob.rows(range))
-                        }
-                    };
-                    Some((*part, bytes))
-                };
-                parts.iter().filter_map(value).collect::<Vec<_>>()
-            })
-            .await;
-        self.put_values(id, record, values).await
-    }
-
-    /// The rows of damaged pieces, each from another replica that holds just them. Nothing where something else is damaged
-    /// or nobody holds them: then the blob has to be decoded.
-    async fn exact(&self, id: BlobId, record: &Record, parts: &[Part]) -> Option<Vec<(Part, Bytes)>> {
-        if parts.len() > EXACT {
-            return None;
-        }
-        let mut ranges = Vec::new();
-        for part in parts {
-            let Part::Rows(place, piece) = *part else { return None };
-            ranges.push((*part, Rows::piece_range(record, record.ranges.get(place)?, piece)?));
-        }
-        let header = record.header;
-        let context = self.read(move |rows| rows::context(rows, id, header)).await.ok()?;
-        let context: Arc<BlobContext> = Arc::new(context);
-        let readers = self.readers_of(id, None).await.ok()?;
-        let mut values = Vec::new();
-        for (part, range) in ranges {
-            let mut rows = None;
-            for reader in &readers {
-                let (found, faults) = reader.held_range(&context, range, self.address()).await;
-                super::rebuild::count_wrong(&faults);
-                rows = found;
-                if rows.is_some() {
-                    break;
-                }
-            }
-            values.push((part, rows?.rows().clone()));
-        }
-        Some(values)
-    }
-
-    /// Writes values in the place of damaged ones, if the record is still the same.
-    async fn put_values(
-        self: &Arc<Self>,
-        id: BlobId,
-        before: Record,
-        values: Vec<(Part, Bytes)>,
-    ) -> Result<(), ApiError> {
-        let lock = Arc::clone(&self.locks[self.lock_of(&id)]).write_owned().await;
-        let replica = Arc::clone(self);
-        cpu::blocking(move || {
-            let _lock = lock;
-            let mut batch = Batch::new();
-            match replica.rows.record(&id)? {
-                Some(record)
-                    if record.header == before.header && record.ranges.starts_with(&before.ranges) =>
-                {
-                    for (part, value) in values {
-                        replica.rows.put_part(&mut batch, &id, part, value);
-                    }
-                }
-                // It was dropped, or dropped and written again: what was quarantined is of the past.
-                _ => {
-                    let parts: Vec<Part> = values.iter().map(|(part, _)| *part).collect();
-                    replica.rows.release(&mut batch, &id, &parts);
-                }
-            }
-            replica.db.commit(batch, Durability::Synced)?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// Brings everything of a blob here again that a seat of this replica owes by its entries.
-    async fn put_blob_back(self: &Arc<Self>, id: BlobId, parts: Vec<Part>) -> Result<(), ApiError> {
-        // Until an entry is dropped for certain its rows are owed, whatever the clock says.
-        let entries = self.read(move |rows| rows.entries(&id, usize::MAX)).await?;
-        let names = |seat: &Standing| entries.iter().any(|named| named.entry.epoch == seat.epoch());
-        let seats = owed(&self.view().epochs, self.clock.now(), &self.address());
-        for seat in seats.iter().filter(|seat| names(seat)) {
-            self.repair(id, seat).await?;
-        }
-        self.release(id, &parts).await
-    }
-
-    async fn release(&self, id: BlobId, parts: &[Part]) -> Result<(), ApiError> {
-        let mut batch = Batch::new();
-        self.rows.release(&mut batch, &id, parts);
-        Ok(self.db.commit_async(batch, Durability::Synced).await?)
     }
 }

@@ -11,6 +11,20 @@ fn open(path: &Path) -> Result<Db, StoreError> {
     Db::open(path, Role::Replica, &[COLUMN])
 }
 
+/// Copies a folder with all that is in it.
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let to = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_folder(&path, &to);
+        } else {
+            std::fs::copy(&path, to).unwrap();
+        }
+    }
+}
+
 fn one(key: &[u8], value: &'static [u8]) -> Batch {
     let mut batch = Batch::new();
     batch.put(COLUMN, key, value);

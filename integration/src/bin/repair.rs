@@ -120,12 +120,8 @@ impl Bench {
         let (name, _) = &self.lost;
         self.devnet.kill(name)?;
         std::fs::remove_dir_all(self.devnet.folder().join(name).join("data").join("store"))?;
-        // What was killed may take a moment to give its ports back.
-        let begun = eventually(PATIENCE, "a replica that starts", async || {
-            let begun = Instant::now();
-            self.devnet.revive(name).is_ok().then_some(begun)
-        })
-        .await?;
+        self.devnet.revive(name)?;
+        let begun = Instant::now();
         let bytes = self.until_whole().await?;
         let seconds = begun.elapsed().as_secs_f64();
         Ok((bytes as f64 / seconds, seconds))

@@ -8,6 +8,7 @@ use super::*;
 use crate::replica::rows::Part;
 use crate::replica::testing::*;
 use crate::replica::{Replica, Settings};
+use crate::store::tests::copy_folder;
 use crate::store::{Batch, Durability};
 
 const LENGTH: usize = 300_000;
@@ -200,19 +201,6 @@ async fn a_blob_that_was_lost_whole_is_brought_back_by_its_entry() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     check_held(&replica, &blob, held.ranges()).await;
-}
-
-fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy_folder(&path, &target);
-        } else {
-            std::fs::copy(&path, &target).unwrap();
-        }
-    }
 }
 
 #[tokio::test]

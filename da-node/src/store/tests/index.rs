@@ -19,19 +19,6 @@ fn template() -> tempfile::TempDir {
     folder
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let to = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &to);
-        } else {
-            std::fs::copy(&path, to).unwrap();
-        }
-    }
-}
-
 /// The file in an index whose name begins or ends so.
 fn file(folder: &Path, part: &str) -> PathBuf {
     let mut found: Vec<PathBuf> =
@@ -75,7 +62,7 @@ fn a_bit_of_a_manifest_or_log_costs_nothing_silently() {
         let mut refused = 0;
         for at in places {
             let (folder, bit) = (tempfile::tempdir().unwrap(), at % 8);
-            copy(fresh.path(), folder.path());
+            copy_folder(fresh.path(), folder.path());
             let damaged = folder.path().join(INDEX).join(name.file_name().unwrap());
             let mut spoiled = bytes.clone();
             spoiled[at] ^= 1 << bit;
@@ -114,7 +101,7 @@ fn a_store_that_lost_its_manifest_s_end_is_not_begun_anew() {
     let bytes = std::fs::read(&manifest).unwrap();
     for length in (0..bytes.len()).step_by(37) {
         let copied = tempfile::tempdir().unwrap();
-        copy(folder.path(), copied.path());
+        copy_folder(folder.path(), copied.path());
         std::fs::write(copied.path().join(INDEX).join(manifest.file_name().unwrap()), &bytes[..length])
             .unwrap();
         match open(copied.path()) {
