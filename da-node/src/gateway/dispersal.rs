@@ -23,8 +23,9 @@ use super::link::{Rows, SeatLink};
 use super::seats::{Call, class_of};
 use crate::metrics::{self, KeyValue};
 
-/// Seconds for which a permission to upload holds, at most what protocol section 3 allows.
-const PERMIT_SECONDS: u64 = 60;
+/// Seconds for which a permission to upload holds: half of what protocol section 3 allows, so that the clock of a replica
+/// may be that much behind or ahead.
+const PERMIT_SECONDS: u64 = 30;
 
 /// A blob on its way to the seats.
 pub(super) struct Dispersal {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use futures::future::BoxFuture;
 use meridian_client::rpc::{CosignAnswer, DisperseOutcome};
 use meridian_proofs::Address;
-use meridian_proofs::checkpoint::{CosignedCheckpoint, Domain, SignedCheckpoint, SignedDispersal};
+use meridian_proofs::checkpoint::{CosignedCheckpoint, Dispersal, Domain, SignedCheckpoint, SignedDispersal};
 use meridian_proofs::committee::{Committee, CommitteeParts, GatewayMember, Region, RegionId, Seat};
 use meridian_proofs::ids::BlobId;
 use meridian_proofs::log::{CompactRange, LogEntry};
@@ -95,8 +95,8 @@ struct FakeState {
     blobs: HashSet<BlobId>,
     uploads: usize,
     cosigns: usize,
-    /// Epoch and blob of every permission to upload.
-    permits: Vec<(u64, BlobId)>,
+    /// Every permission to upload.
+    permits: Vec<Dispersal>,
     /// Every checkpoint that it was asked to cosign.
     asked: Vec<SignedCheckpoint>,
     /// Entries that it knows to be anchored: only below may an entry have an earlier epoch than its checkpoint.
@@ -143,7 +143,12 @@ impl FakeSeat {
     /// Epochs under which it was permitted to be sent a blob.
     pub(super) fn permits(&self, id: BlobId) -> Vec<u64> {
         let state = self.state.lock().unwrap();
-        state.permits.iter().filter(|(_, of)| *of == id).map(|(epoch, _)| *epoch).collect()
+        state.permits.iter().filter(|permit| permit.blob_id == id).map(|permit| permit.epoch).collect()
+    }
+
+    /// Until when it was last permitted to be sent anything.
+    pub(super) fn permitted_until(&self) -> Option<u64> {
+        self.state.lock().unwrap().permits.last().map(|permit| permit.deadline)
     }
 
     /// Every checkpoint that it was asked to cosign, in order.
@@ -234,7 +239,7 @@ impl SeatLink for FakeSeat {
             assert_eq!(permit.dispersal.replica, self.key.address());
             assert_eq!(permit.dispersal.blob_id, rows.blob.id());
             let mut state = self.state.lock().unwrap();
-            state.permits.push((permit.dispersal.epoch, permit.dispersal.blob_id));
+            state.permits.push(permit.dispersal);
             if !state.blobs.insert(rows.blob.id()) {
                 return Ok(DisperseOutcome::Held);
             }

@@ -143,3 +143,17 @@ async fn seats_that_refused_for_long_get_a_checkpoint_that_they_can_cosign() {
     bench.eventually(|bench| bench.gateway.status().certified_size == 1).await;
     bench.put(&payload(2, 3000)).await.unwrap();
 }
+
+#[tokio::test]
+async fn permissions_hold_by_clocks_that_differ() {
+    let bench = Bench::new().await;
+    bench.put(b"for replicas that are early and late").await.unwrap();
+    for seat in &bench.seats {
+        bench.eventually(|_| seat.permitted_until().is_some()).await;
+        let deadline = seat.permitted_until().unwrap();
+        // A replica takes those that reach up to 60 s ahead of its clock.
+        for theirs in [NOW - 30, NOW, NOW + 30] {
+            assert!((theirs..=theirs + 60).contains(&deadline), "{deadline} at {theirs}");
+        }
+    }
+}
