@@ -134,10 +134,13 @@ impl Replica {
             metrics::get().rebuild_seconds.record(begun.elapsed().as_secs_f64(), &[]);
             outcome
         });
-        let replica = Arc::clone(self);
+        // Nothing that the replica has may keep it: a runtime that is dropped ends no work, and would leave the store open.
+        let replica = Arc::downgrade(self);
         let joined = async move {
             task.await.unwrap_or_else(|error| {
-                replica.rebuilds(purpose).running().remove(&id);
+                if let Some(replica) = replica.upgrade() {
+                    replica.rebuilds(purpose).running().remove(&id);
+                }
                 Err(ApiError::internal(format!("rebuilding a blob broke: {error}")))
             })
         };
