@@ -4,12 +4,18 @@
 //! answers remain to be checked: the functions here do not know whom to trust.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::Uri;
+use hyper_util::rt::TokioIo;
 use meridian_proto::error::{ApiError, Reason};
 use meridian_proto::{MAX_CHUNK, WireError};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
@@ -53,6 +59,24 @@ const _: () = assert!(UPLOAD_CHUNK <= MAX_CHUNK);
 #[derive(Clone, Debug, Default)]
 pub struct Channels {
     open: Arc<Mutex<HashMap<String, Channel>>>,
+    /// How a connection is opened, where it is not over TCP.
+    opener: Option<Opener>,
+}
+
+/// What bytes go through both ways.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+type Opening = BoxFuture<'static, io::Result<TokioIo<Box<dyn Stream>>>>;
+
+#[derive(Clone)]
+struct Opener(Arc<dyn Fn(Uri) -> Opening + Send + Sync>);
+
+impl fmt::Debug for Opener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Opener")
+    }
 }
 
 impl Channels {
@@ -60,6 +84,22 @@ impl Channels {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// No connection yet; each will be one that `open` gives for an endpoint, instead of one over TCP. Time limits are
+    /// the same.
+    #[must_use]
+    pub fn over<O, F, S>(open: O) -> Self
+    where
+        O: Fn(Uri) -> F + Send + Sync + 'static,
+        F: Future<Output = io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let opener = move |uri| -> Opening {
+            let opening = open(uri);
+            Box::pin(async move { Ok(TokioIo::new(Box::new(opening.await?) as Box<dyn Stream>)) })
+        };
+        Self { opener: Some(Opener(Arc::new(opener))), ..Self::default() }
     }
 
     /// Calls to the replica at an endpoint, `http://HOST:PORT`.
@@ -94,7 +134,14 @@ impl Channels {
         if let Some(channel) = open.get(endpoint) {
             return Ok(channel.clone());
         }
-        let channel = connector(endpoint)?.connect_lazy();
+        let connector = connector(endpoint)?;
+        let channel = match &self.opener {
+            None => connector.connect_lazy(),
+            Some(Opener(open)) => {
+                let open = Arc::clone(open);
+                connector.connect_with_connector_lazy(tower::service_fn(move |uri| open(uri)))
+            }
+        };
         open.insert(endpoint.to_owned(), channel.clone());
         Ok(channel)
     }

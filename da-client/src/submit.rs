@@ -165,6 +165,7 @@ pub struct Submitter {
     view: watch::Receiver<Arc<View>>,
     channels: Channels,
     gateways: Vec<String>,
+    now: fn() -> u64,
 }
 
 /// What the payload must be certified as.
@@ -188,7 +189,14 @@ impl Submitter {
     /// Tries the gateways in their order, and takes certificates of the epochs that are open then.
     #[must_use]
     pub fn new(view: watch::Receiver<Arc<View>>, channels: Channels, gateways: Vec<String>) -> Self {
-        Self { view, channels, gateways }
+        Self { view, channels, gateways, now: unix_now }
+    }
+
+    /// Takes the time at which a put begins from elsewhere than the machine's clock, unix seconds. An earlier time than
+    /// the machine's does not make certificates of then acceptable.
+    #[must_use]
+    pub fn with_clock(self, now: fn() -> u64) -> Self {
+        Self { now, ..self }
     }
 
     /// Puts a payload and checks the certificate.
@@ -206,7 +214,7 @@ impl Submitter {
         progress: &dyn Progress,
     ) -> Result<Receipt, PutError> {
         let length = PayloadLength::try_from(u64::try_from(payload.len()).unwrap_or(u64::MAX))?;
-        let now = unix_now();
+        let now = (self.now)();
         let (own, bind) = (payload.clone(), options.bind_payload_hash);
         let kzg_root = options.kzg_root.unwrap_or(B256::ZERO);
         let mut identity = tokio::task::spawn_blocking(move || {

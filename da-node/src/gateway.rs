@@ -82,8 +82,23 @@ impl Gateway {
         key: SecretKey,
         channels: &Channels,
     ) -> anyhow::Result<Arc<Self>> {
+        Self::open_with(settings, data_dir, view, key, channels, Clock::system())
+    }
+
+    /// Like [`Gateway::open`], with a clock of one's own.
+    ///
+    /// # Errors
+    /// As [`Gateway::open`].
+    pub fn open_with(
+        settings: Settings,
+        data_dir: &Path,
+        view: watch::Receiver<Arc<View>>,
+        key: SecretKey,
+        channels: &Channels,
+        clock: Clock,
+    ) -> anyhow::Result<Arc<Self>> {
         let links = Arc::new(RpcLinks(channels.clone()));
-        Self::open_with(settings, data_dir, view, key, links, Clock::system())
+        Self::open_over(settings, data_dir, view, key, links, clock)
     }
 
     /// Waits until a write has failed, so that this program has to start again from what is on disk, and may.
@@ -91,8 +106,8 @@ impl Gateway {
         self.shared.store.db().broken().await;
     }
 
-    /// As [`Gateway::open`], over given links and a given clock. Must be called within a runtime.
-    fn open_with(
+    /// As [`Gateway::open_with`], over given links. Must be called within a runtime.
+    fn open_over(
         settings: Settings,
         data_dir: &Path,
         view: watch::Receiver<Arc<View>>,

@@ -248,6 +248,12 @@ impl Replica {
         })
     }
 
+    /// Bytes that uploads and rebuilt blobs in flight take of their budgets.
+    #[must_use]
+    pub fn memory_used(&self) -> u64 {
+        self.upload_memory.used() + self.rebuilds.memory_used() + self.repairs.memory_used()
+    }
+
     fn address(&self) -> Address {
         self.address
     }

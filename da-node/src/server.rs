@@ -5,9 +5,12 @@ mod observe;
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use futures::Stream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -15,6 +18,7 @@ use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::server::NamedService;
 use tonic::service::Routes;
+use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, HealthService};
 
@@ -69,12 +73,28 @@ impl Server {
     ///
     /// # Errors
     /// When the server fails before it is asked to stop.
-    pub async fn serve(mut self, listener: TcpListener, stop: impl Future<Output = ()>) -> Result<()> {
+    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) -> Result<()> {
+        let incoming = connections::accept(listener, self.settings.max_connections);
+        self.serve_incoming(incoming, stop).await
+    }
+
+    /// Like [`Server::serve`], over connections that come from elsewhere, and as many as come.
+    ///
+    /// # Errors
+    /// When the server fails before it is asked to stop.
+    pub async fn serve_incoming<C>(
+        mut self,
+        incoming: impl Stream<Item = io::Result<C>>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<()>
+    where
+        C: AsyncRead + AsyncWrite + Connected + Send + Unpin + 'static,
+        C::ConnectInfo: Clone + Send + Sync + 'static,
+    {
         for name in &self.names {
             self.health.set_service_status(name, ServingStatus::Serving).await;
         }
         let (stop_accepting, stopped) = oneshot::channel::<()>();
-        let incoming = connections::accept(listener, self.settings.max_connections);
         let server = tonic::transport::Server::builder()
             .max_concurrent_streams(self.settings.max_concurrent_streams)
             .initial_stream_window_size(self.settings.stream_window_bytes)

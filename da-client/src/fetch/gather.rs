@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -17,6 +17,7 @@ use meridian_proofs::reconstruct::RowSet;
 use meridian_proofs::row_proof::{BlobContext, VerifiedRange};
 use meridian_proofs::shape::RowRange;
 use meridian_proto::error::ApiError;
+use tokio::time::Instant;
 
 use super::{Fault, FaultKind, ReadError, Reader};
 

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use meridian_proofs::committee::Seat;
 use meridian_proto::error::{ApiError, Reason};
+use tokio::time::Instant;
 
 use crate::nearest::Nearest;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use meridian_proofs::committee::{RegionId, Seat};
@@ -13,6 +13,7 @@ use meridian_proofs::row_proof::BlobContext;
 use meridian_proofs::sampling;
 use meridian_proofs::shape::{RowIndex, Shape};
 use meridian_proto::error::ApiError;
+use tokio::time::Instant;
 
 use super::{Fault, FaultKind, ReadError, Reader};
 

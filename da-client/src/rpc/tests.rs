@@ -2,6 +2,7 @@
 
 mod server;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -246,6 +247,30 @@ async fn a_server_that_goes_away_is_unreachable_and_found_again() {
     assert_eq!(reason(answer), Reason::Unreachable);
     let _again = Server::start_at(address, Behaviour::Store);
     assert_eq!(replica.status().await.unwrap().version, "test");
+}
+
+#[tokio::test]
+async fn connections_may_be_of_another_kind_than_tcp() {
+    let server = Server::start(Behaviour::Store);
+    let address = server.address();
+    let opened = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&opened);
+    let channels = Channels::over(move |uri| {
+        count.fetch_add(1, Ordering::Relaxed);
+        async move {
+            match uri.host() {
+                Some("replica") => tokio::net::TcpStream::connect(address).await,
+                _ => Err(io::Error::other("nobody there")),
+            }
+        }
+    });
+    let replica = channels.replica("http://replica:7").unwrap();
+    assert_eq!(replica.status().await.unwrap().version, "test");
+    assert_eq!(replica.status().await.unwrap().version, "test");
+    assert_eq!(opened.load(Ordering::Relaxed), 1);
+    let nobody = channels.replica("http://nobody:7").unwrap();
+    assert_eq!(reason(nobody.status().await), Reason::Unreachable);
+    assert_eq!(opened.load(Ordering::Relaxed), 2);
 }
 
 #[test]

@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use meridian_proofs::checkpoint::CosignedCheckpoint;
 use meridian_proto::error::{ApiError, Reason};
+use tokio::time::Instant;
 
 use super::core::Core;
 

@@ -7,7 +7,7 @@
 //! can use, the log rests until one comes that can be used.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use meridian_client::chain::view::View;
 use meridian_proofs::Address;
@@ -16,6 +16,7 @@ use meridian_proofs::committee::Committee;
 use meridian_proofs::committee::epochs::EpochState;
 use meridian_proto::error::{ApiError, Reason};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::core::{Core, Shared, blocking};
 use super::store::Loaded;

@@ -2,10 +2,11 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use meridian_proofs::Address;
 use meridian_proofs::committee::{self, Committee, RegionId};
+use tokio::time::Instant;
 
 use meridian_proto::convert::SeatHealth;
 use meridian_proto::error::{ApiError, Class, Reason};

@@ -141,7 +141,7 @@ fn open(
     settings: Settings,
 ) -> anyhow::Result<Arc<Gateway>> {
     let (key, links) = (testing::gateway_key(), Arc::new(FakeLinks(seats.to_vec())));
-    Gateway::open_with(settings, folder.path(), view.subscribe(), key, links, clock.clone())
+    Gateway::open_over(settings, folder.path(), view.subscribe(), key, links, clock.clone())
 }
 
 fn start(payload: &[u8]) -> PutStart {

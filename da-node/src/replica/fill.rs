@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use meridian_client::chain::view::{Anchor, View};
@@ -19,6 +19,7 @@ use meridian_proto::MAX_ENTRIES;
 use meridian_proto::convert::LogItem;
 use meridian_proto::error::{ApiError, Reason};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::Replica;
 use super::epochs::has_seat;

@@ -1,6 +1,6 @@
 //! What others have seen of a log, asked for after each start, so that a disk from a backup cannot sign a fork.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -196,7 +196,7 @@ impl Replica {
             let now = self.clock.now();
             let asked = watched.floor().answered.clone();
             let open = || view.epochs.open(now).map(|term| &term.committee);
-            let mut seats: HashMap<Address, &str> = HashMap::new();
+            let mut seats: BTreeMap<Address, &str> = BTreeMap::new();
             for seat in open().flat_map(|committee| committee.seats()) {
                 if seat.address != self.address() && !asked.contains(&seat.address) {
                     seats.entry(seat.address).or_insert(&seat.endpoint);

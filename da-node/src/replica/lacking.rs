@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use meridian_client::chain::view::View;
@@ -13,6 +13,7 @@ use meridian_proofs::log::LogEntry;
 use meridian_proto::MAX_ENTRIES;
 use meridian_proto::convert::LogItem;
 use meridian_proto::error::{ApiError, Reason};
+use tokio::time::Instant;
 
 use super::Replica;
 use super::cosign::{REPAIRS, ROUNDS};

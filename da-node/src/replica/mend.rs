@@ -2,12 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use meridian_proofs::ids::BlobId;
 use meridian_proofs::row_proof::BlobContext;
 use meridian_proto::error::{ApiError, Reason};
+use tokio::time::Instant;
 
 use super::Replica;
 use super::epochs::{Standing, owed};

@@ -81,6 +81,10 @@ impl Rebuilds {
         }
     }
 
+    pub(super) fn memory_used(&self) -> u64 {
+        self.memory.used()
+    }
+
     fn running(&self) -> MutexGuard<'_, HashMap<BlobId, Work>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }

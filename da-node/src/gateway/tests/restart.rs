@@ -107,7 +107,7 @@ async fn a_store_belongs_to_one_key_and_a_key_to_the_committee() {
     let open = |committee: Arc<Committee>, key| {
         let view = watch::Sender::new(Arc::new(View::fixed(committee))).subscribe();
         let links = Arc::new(FakeLinks(seats.clone()));
-        Gateway::open_with(settings(), folder.path(), view, key, links, clock.clone())
+        Gateway::open_over(settings(), folder.path(), view, key, links, clock.clone())
     };
     let stranger = open(committee.clone(), testing::seat_key(50, 50));
     assert!(format!("{:#}", stranger.err().unwrap()).contains("not that of a gateway"));
