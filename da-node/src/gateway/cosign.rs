@@ -93,6 +93,17 @@ impl Checkpoints {
         self.progress.subscribe()
     }
 
+    /// Whether enough regions cosigned the latest checkpoint, be they those of S or not.
+    pub(super) fn is_head_certified(&self) -> bool {
+        let state = self.lock();
+        !state.head.cosignatures.is_empty() && state.certified.digest == state.head.digest
+    }
+
+    /// Whether a seat cosigned the latest checkpoint.
+    pub(super) fn is_head_cosigned_by(&self, seat: &Address) -> bool {
+        self.lock().head.cosignatures.contains_key(seat)
+    }
+
     /// Whether all of these seats cosigned the latest checkpoint.
     pub(super) fn cosigned_by<'a>(&self, mut seats: impl Iterator<Item = &'a Address>) -> bool {
         let state = self.lock();

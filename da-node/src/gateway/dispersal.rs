@@ -7,7 +7,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use meridian_client::rpc::DisperseOutcome;
 use meridian_proofs::checkpoint::{self, SignedDispersal};
@@ -15,12 +14,14 @@ use meridian_proofs::committee::Committee;
 use meridian_proofs::ids::BlobId;
 use meridian_proto::error::{ApiError, Class};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::core::Core;
 use super::link::{Rows, SeatLink};
-use super::seats::{Call, class_of};
+use super::log::until;
+use super::seats::{Call, class_of, grace};
 use crate::metrics::{self, KeyValue};
 
 /// Seconds for which a permission to upload holds: half of what protocol section 3 allows, so that the clock of a replica
@@ -32,6 +33,7 @@ pub(super) struct Dispersal {
     id: BlobId,
     state: Mutex<State>,
     changed: watch::Sender<()>,
+    begun: Instant,
     waiting: AtomicUsize,
     /// Nobody waits for the blob any longer and it is in no log: forget it.
     abandoned: CancellationToken,
@@ -51,16 +53,25 @@ struct State {
 impl Dispersal {
     /// Waits until every member of S holds the blob. Says whether they do: not when the epoch is cut before.
     ///
+    /// A member that is slow while others would do without it is waited for as long again as these took, and then left out
+    /// of S: one slow region of five costs the first puts that meet it twice their time, and those after them nothing.
+    ///
     /// # Errors
     /// `QUORUM_UNREACHABLE` when there is no S; or what replicas said, when it is they who are overloaded.
     pub(super) async fn complete(&self, core: &Core) -> Result<bool, ApiError> {
         let mut quorum = core.seats.quorum();
         let mut changed = self.changed.subscribe();
+        let mut late = None;
         loop {
             changed.borrow_and_update();
-            match quorum.borrow_and_update().as_ref() {
+            // Not borrowed while seats are looked at: whoever changes a seat changes S under the lock of the seats.
+            let members = quorum.borrow_and_update().clone();
+            match &members {
                 _ if core.cut.is_cancelled() => return Ok(false),
                 Ok(members) if self.covers(members) => return Ok(true),
+                Ok(_) if late.is_none() && core.seats.would_do(|seat| self.has(seat)) => {
+                    late = Some(grace(self.begun));
+                }
                 Ok(_) => {}
                 Err(missing) => {
                     let overloaded = self.lock().overloaded.clone();
@@ -71,8 +82,16 @@ impl Dispersal {
                 _ = quorum.changed() => {}
                 _ = changed.changed() => {}
                 () = core.cut.cancelled() => {}
+                () = until(late) => {
+                    late = None;
+                    core.seats.leave_behind(|seat| !self.has(seat));
+                }
             }
         }
+    }
+
+    fn has(&self, seat: usize) -> bool {
+        self.lock().answered[seat]
     }
 
     /// Whether all of these seats hold the blob, or an entry of it is in the log: then the kept payload, or their own
@@ -213,6 +232,7 @@ impl Dispersals {
                 overloaded: None,
             }),
             changed: watch::Sender::new(()),
+            begun: Instant::now(),
             waiting: AtomicUsize::new(1),
             abandoned: CancellationToken::new(),
         });

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::core::{Core, blocking};
 use super::cosign::{Head, MAX_ENTRIES, STALE_AFTER};
 use super::dispersal::Dispersal;
+use super::seats::grace;
 use super::store::{Appended, Keep, StoreError};
 use crate::metrics::{self, KeyValue};
 
@@ -95,10 +96,14 @@ pub(super) async fn run(core: Arc<Core>, mut log: Log, mut ready: mpsc::Unbounde
     let mut quorum = core.seats.quorum();
     let mut outstanding = core.checkpoints.head().filter(|head| !core.is_stale(head)).map(|_| Instant::now());
     let mut refresh = false;
+    // When members of S are late with their cosignatures, and others would do.
+    let mut late = None;
     loop {
         progress.borrow_and_update();
         quorum.borrow_and_update();
         outstanding = outstanding.filter(|since| is_outstanding(&core, *since));
+        let is_held_up = !queue.is_empty() && core.checkpoints.is_head_certified();
+        late = outstanding.filter(|_| is_held_up).map(|since| late.unwrap_or_else(|| grace(since)));
         if core.cut.is_cancelled() {
             for put in queue.drain(..) {
                 let _ = put.reply.send(Ok(Outcome::Closed));
@@ -143,6 +148,10 @@ pub(super) async fn run(core: Arc<Core>, mut log: Log, mut ready: mpsc::Unbounde
             () = core.cut.cancelled(), if !core.ended.is_cancelled() => {}
             () = core.stop.cancelled() => return,
             () = until(supersede) => {}
+            () = until(late) => {
+                late = None;
+                core.seats.leave_behind(|seat| !core.checkpoints.is_head_cosigned_by(&core.committee.seats()[seat].address));
+            }
         }
         while let Ok(put) = ready.try_recv() {
             queue.push(put);
@@ -168,7 +177,7 @@ fn is_outstanding(core: &Core, since: Instant) -> bool {
     false
 }
 
-async fn until(deadline: Option<Instant>) {
+pub(super) async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,

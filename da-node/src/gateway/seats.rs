@@ -34,6 +34,9 @@ pub(super) enum Call {
 /// Longest wait before a seat that was given up is asked again.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
+/// Time that a member of S has at least after others would do without it, so that no hiccup changes S.
+const LEAST_GRACE: Duration = Duration::from_millis(25);
+
 /// The seats of the committee, each under its place in [`Committee::seats`].
 pub(super) struct Seats {
     committee: Arc<Committee>,
@@ -283,6 +286,29 @@ impl Seats {
         self.update(seat, |seat| seat.view.behind = true);
     }
 
+    /// Whether some seats, of those that answer, would do without the others.
+    pub(super) fn would_do(&self, have: impl Fn(usize) -> bool) -> bool {
+        let seats = self.lock();
+        let views = seats
+            .iter()
+            .enumerate()
+            .map(|(place, seat)| View { up: seat.view.up && have(place), ..seat.view });
+        let views: Vec<View> = views.collect();
+        drop(seats);
+        quorum::choose(&self.committee, &views, None).is_ok()
+    }
+
+    /// Ranks last, until they have caught up, those members of S that have let the others wait: where these would do, S
+    /// is chosen without them.
+    pub(super) fn leave_behind(&self, late: impl Fn(usize) -> bool) {
+        let Ok(members) = self.current() else { return };
+        let late: Vec<usize> = members.iter().copied().filter(|seat| late(*seat)).collect();
+        for seat in &late {
+            tracing::debug!(address = %self.committee.seats()[*seat].address, "others were twice as fast");
+        }
+        self.update_all(&late, |seat| seat.view.behind = true);
+    }
+
     /// Every seat for the status, in the committee's order.
     pub(super) fn health(&self) -> Vec<SeatHealth> {
         let quorum = self.quorum.borrow().clone();
@@ -313,11 +339,21 @@ impl Seats {
     }
 
     fn update(&self, place: usize, change: impl FnOnce(&mut Seat)) {
+        let mut change = Some(change);
+        self.update_all(&[place], |seat| change.take().into_iter().for_each(|change| change(seat)));
+    }
+
+    /// Changes some seats at once, and then S. Nobody may look at a seat who holds on to S: here it is the other way round.
+    fn update_all(&self, places: &[usize], mut change: impl FnMut(&mut Seat)) {
         let mut seats = self.lock();
-        let before = seats[place].view;
-        change(&mut seats[place]);
-        let after = seats[place].view;
-        if (before.up, before.behind, before.refusing) == (after.up, after.behind, after.refusing) {
+        let signs = |view: &View| (view.up, view.behind, view.refusing);
+        let mut is_changed = false;
+        for place in places {
+            let before = signs(&seats[*place].view);
+            change(&mut seats[*place]);
+            is_changed |= signs(&seats[*place].view) != before;
+        }
+        if !is_changed {
             return;
         }
         let views: Vec<View> = seats.iter().map(|seat| seat.view).collect();
@@ -336,7 +372,10 @@ impl Seats {
             }
             changed
         });
-        self.up[place].send_if_modified(|up| std::mem::replace(up, after.up) != after.up);
+        for place in places {
+            let up = views[*place].up;
+            self.up[*place].send_if_modified(|was| std::mem::replace(was, up) != up);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Seat>> {
@@ -362,6 +401,11 @@ impl Drop for Sending<'_> {
     fn drop(&mut self) {
         self.seats.lock()[self.seat].sending -= self.bytes;
     }
+}
+
+/// How much longer those are waited for that let others wait, when they did what was asked `since` then: as long again.
+pub(super) fn grace(since: Instant) -> Instant {
+    Instant::now() + since.elapsed().max(LEAST_GRACE)
 }
 
 /// The `result` attribute of a metric about a call.

@@ -48,11 +48,82 @@ async fn a_silent_seat_is_left_out_and_comes_back() {
     let first = payload(3, 3000);
     let certificate = bench.put(&first).await.unwrap();
     bench.check(&certificate, &first);
-    let seat = bench.gateway.status().seats[member].clone();
-    assert!(!seat.in_quorum && !seat.connected && !seat.last_error.is_empty());
+    assert!(!bench.gateway.status().seats[member].in_quorum);
+    let is_known = |bench: &Bench| {
+        let seat = &bench.gateway.status().seats[member];
+        !seat.connected && !seat.last_error.is_empty()
+    };
+    bench.eventually(is_known).await;
     bench.set(region, Mode::Good);
     bench.eventually(|bench| bench.seat(region).holds(&certificate.id())).await;
     bench.eventually(|bench| bench.gateway.status().uploads_pending == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_member_is_left_out_before_it_counts_as_silent() {
+    let patient = Settings { silence_ms: 600_000, supersede_ms: 600_000, ..settings() };
+    for slow in [Mode::Silent, Mode::SilentCosign] {
+        let bench = Bench::with(patient.clone(), 5, 1, 4).await;
+        let member = bench.gateway.status().seats.iter().position(|seat| seat.in_quorum).unwrap();
+        let region = bench.seats[member].region;
+        bench.set(region, slow);
+        // Those after the first wait for its checkpoint, too.
+        for seed in 1..=3 {
+            let payload = payload(seed, 3000);
+            bench.check(&bench.put(&payload).await.unwrap(), &payload);
+        }
+        let seat = bench.gateway.status().seats[member].clone();
+        assert!(!seat.in_quorum && seat.connected, "{slow:?}: {seat:?}");
+        bench.set(region, Mode::Good);
+        bench
+            .eventually(|bench| bench.gateway.status().seats.iter().all(|seat| seat.cosigned_size == 3))
+            .await;
+        // With another one down it is needed again.
+        let other = bench.gateway.status().seats.iter().position(|seat| seat.in_quorum).unwrap();
+        bench.set(bench.seats[other].region, Mode::Dead);
+        let last = payload(4, 3000);
+        bench.check(&bench.put(&last).await.unwrap(), &last);
+        assert!(bench.gateway.status().seats[member].in_quorum);
+    }
+}
+
+/// Whoever waits for S looks at the seats, and whoever changes a seat changes S.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn puts_go_on_while_seats_change_all_the_time() {
+    let patient = Settings { silence_ms: 600_000, supersede_ms: 600_000, ..settings() };
+    let bench = Bench::with(patient, 5, 1, 4).await;
+    let payloads: Vec<_> = (0..=255).map(|seed| payload(seed, 500)).collect();
+    let puts = futures::StreamExt::for_each_concurrent(stream::iter(&payloads), 16, async |payload| {
+        bench.put(payload).await.unwrap();
+    });
+    let changes = async {
+        for region in [1, 2, 3, 4, 5].into_iter().cycle() {
+            bench.set(region, Mode::SilentCosign);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            bench.set(region, Mode::Good);
+        }
+    };
+    tokio::select! {
+        () = puts => {}
+        () = changes => {}
+        () = tokio::time::sleep(Duration::from_secs(120)) => panic!("puts do not end"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_member_is_waited_for_where_others_do_not_suffice() {
+    let patient = Settings { silence_ms: 600_000, supersede_ms: 600_000, ..settings() };
+    let bench = Bench::with(patient, 5, 1, 4).await;
+    bench.set(1, Mode::Dead);
+    bench.put(&payload(1, 3000)).await.unwrap();
+    bench.set(2, Mode::Silent);
+    let second = payload(2, 3000);
+    let wake = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        bench.set(2, Mode::Good);
+    };
+    let (put, ()) = tokio::join!(bench.put(&second), wake);
+    bench.check(&put.unwrap(), &second);
 }
 
 #[tokio::test(flavor = "multi_thread")]
