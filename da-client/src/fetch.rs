@@ -12,6 +12,7 @@ mod race;
 mod sample;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use meridian_proofs::committee::{Committee, RegionId, Seat};
 use meridian_proofs::{Address, B256};
@@ -39,6 +40,8 @@ pub struct Reader {
     nearest: Arc<Nearest>,
     cpu: Arc<Semaphore>,
     ignores_kzg: bool,
+    /// A seat that is never asked.
+    without: Option<Address>,
 }
 
 /// What a seat did instead of answering rightly.
@@ -120,7 +123,13 @@ impl Reader {
     pub fn new(committee: Arc<Committee>, channels: Channels) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         let (nearest, cpu) = (Arc::default(), Arc::new(Semaphore::new(workers)));
-        Self { committee, channels, nearest, cpu, ignores_kzg: false }
+        Self { committee, channels, nearest, cpu, ignores_kzg: false, without: None }
+    }
+
+    /// The same reader, which never asks one of the seats: that of the replica that reads.
+    #[must_use]
+    pub fn without(self, seat: Address) -> Self {
+        Self { without: Some(seat), ..self }
     }
 
     /// The same reader, which gives payloads whatever KZG root their headers name. Not for a derivation: it has to drop a
@@ -148,6 +157,20 @@ impl Reader {
         &self.nearest
     }
 
+    /// The seats of a region that may be asked, nearest first.
+    fn seats(&self, region: RegionId) -> Vec<Seat> {
+        let mut seats = self.nearest.seats(&self.committee, region);
+        seats.retain(|seat| Some(seat.address) != self.without);
+        seats
+    }
+
+    /// Whether the distance of every region that may be asked was measured.
+    fn is_warm(&self) -> bool {
+        let regions = self.committee.regions().iter().map(|region| region.id);
+        let cold = |region| self.nearest.region(&self.committee, region).is_none();
+        !regions.into_iter().any(|region| cold(region) && !self.seats(region).is_empty())
+    }
+
     /// Runs work on the processor off the async threads, no more at once than there are cores.
     async fn compute<T: Send + 'static>(
         &self,
@@ -163,6 +186,12 @@ impl Fault {
     #[allow(clippy::needless_pass_by_value, reason = "texts and errors alike are given as they are")]
     pub(crate) fn wrong(seat: &Seat, what: impl ToString) -> Self {
         Self { seat: seat.address, region: seat.region, kind: FaultKind::Wrong, what: what.to_string() }
+    }
+
+    /// No answer in time.
+    pub(crate) fn silent(seat: &Seat, waited: Duration) -> Self {
+        let what = format!("no answer within {} ms", waited.as_millis());
+        Self { seat: seat.address, region: seat.region, kind: FaultKind::Silent, what }
     }
 
     /// What an error of a call says about the seat.

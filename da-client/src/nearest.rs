@@ -37,12 +37,6 @@ impl Nearest {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner).get(seat).copied()
     }
 
-    /// Whether every region has been measured at least once.
-    #[must_use]
-    pub fn is_warm(&self, committee: &Committee) -> bool {
-        committee.regions().iter().all(|region| self.region(committee, region.id).is_some())
-    }
-
     /// The distance of a region: of the last of the seats that it takes to read a blob there.
     #[must_use]
     pub fn region(&self, committee: &Committee, region: RegionId) -> Option<Duration> {
@@ -133,9 +127,6 @@ mod tests {
         let order = |handicap: fn(RegionId) -> Duration| nearest.regions(&committee, handicap);
         assert_eq!(order(|_| Duration::ZERO), [4, 3, 1, 2].map(RegionId));
         assert_eq!(order(|id| if id.0 == 4 { 5 * MS } else { Duration::ZERO }), [3, 4, 1, 2].map(RegionId));
-        assert!(!nearest.is_warm(&committee));
-        nearest.answered(address(2, 0), MS);
-        assert!(nearest.is_warm(&committee));
         // One answer is enough to be near again.
         nearest.answered(address(1, 0), MS / 2);
         assert_eq!(order(|_| Duration::ZERO)[0], RegionId(1));

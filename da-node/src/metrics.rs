@@ -14,7 +14,7 @@ use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider, Up
 use opentelemetry_prometheus::PrometheusExporter;
 use opentelemetry_sdk::error::OTelSdkError;
 
-use process::{CpuTime, OpenFiles, ResidentMemory};
+use process::{CpuTime, OpenFiles, ResidentMemory, Tasks};
 
 /// What one line of the table says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,8 +228,8 @@ metrics! {
     dropped_uploads: Counter<u64>, "meridian_replica_dropped_uploads_total", "{blob}", [];
     /// Blobs dropped because their last entry has expired.
     expired_blobs: Counter<u64>, "meridian_replica_expired_blobs_total", "{blob}", [];
-    /// Wrong answers of other replicas, by the region of the seat.
-    peer_faults: Counter<u64>, "meridian_replica_peer_faults_total", "{answer}", ["region"];
+    /// Answers of other replicas that were wrong, or did not come in time, by the region of the seat.
+    peer_faults: Counter<u64>, "meridian_replica_peer_faults_total", "{answer}", ["region", "kind"];
     /// Row bytes on disk.
     stored_bytes: Gauge<u64>, "meridian_replica_stored_bytes", "By", [];
     /// Blobs of which rows are on disk.
@@ -255,6 +255,8 @@ metrics! {
     process_cpu: CpuTime, "meridian_process_cpu_seconds_total", "s", [];
     /// File descriptors that the process has open.
     process_files: OpenFiles, "meridian_process_open_files", "{file}", [];
+    /// Asynchronous tasks of the process that have not ended.
+    process_tasks: Tasks, "meridian_process_tasks", "{task}", [];
 }
 
 /// Makes the instrument of a line of the table.

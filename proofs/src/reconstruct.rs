@@ -1,7 +1,7 @@
 //! From verified rows back to the payload, or to the whole blob.
 
 use crate::{
-    buffers::RowBuffer,
+    buffers::{RowBuffer, RowBuffers},
     codeword::{CodeError, Unextended, recover},
     encode::EncodedBlob,
     hash::{Blake3, HashProfile},
@@ -126,9 +126,21 @@ impl<H: HashProfile> RowSet<H> {
     /// # Errors
     /// Fewer than K rows.
     pub fn rebuild(&self) -> Result<Rebuilt<H>, DecodeError> {
+        self.rebuild_within(RowBuffer::zeroed(self.context.shape().total_bytes()))
+    }
+
+    /// Like [`Self::rebuild`], in a buffer that is used again: fresh pages cost more than the arithmetic.
+    ///
+    /// # Errors
+    /// Fewer than K rows.
+    pub fn rebuild_reusing(&self, buffers: &RowBuffers) -> Result<Rebuilt<H>, DecodeError> {
+        self.rebuild_within(buffers.take(self.context.shape().total_bytes()))
+    }
+
+    fn rebuild_within(&self, buffer: RowBuffer) -> Result<Rebuilt<H>, DecodeError> {
         let shape = self.context.shape();
         let data = self.data()?;
-        let mut rows = Unextended::new(shape, RowBuffer::zeroed(shape.total_bytes()));
+        let mut rows = Unextended::new(shape, buffer);
         rows.data().copy_from_slice(&data);
         drop(data);
         let header = self.context.header();

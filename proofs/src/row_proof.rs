@@ -4,6 +4,7 @@ pub use crate::codeword::RowError;
 use crate::{
     B256,
     codeword::{CodeError, RowChecker},
+    encode::EncodedBlob,
     hash::{Blake3, HashProfile},
     header::BlobHeader,
     ids::BlobId,
@@ -139,6 +140,17 @@ impl<H: HashProfile> BlobContext<H> {
         self.check(RowRange::of_row(row), bytes, &proof.0)
     }
 
+    /// Consecutive rows of the blob itself, which need no check: whoever encoded it knows that all are of one code word,
+    /// under its id. Nothing where it is another blob, or the range is not in its shape.
+    #[must_use]
+    pub fn rows_of(&self, blob: &EncodedBlob<H>, range: RowRange) -> Option<VerifiedRange> {
+        if blob.id() != self.id || wide(range.end()) > self.shape.total_rows() {
+            return None;
+        }
+        let (rows, leaves, proof) = (blob.rows(range), blob.leaves(range), blob.range_proof(range));
+        Some(VerifiedRange { blob_id: self.id, range, rows, leaves, proof })
+    }
+
     fn check(&self, range: RowRange, rows: Bytes, siblings: &[B256]) -> Result<VerifiedRange, RowError> {
         let leaves = self.checker.check(range, &rows, siblings)?;
         let proof = RangeProof(siblings.to_vec());
@@ -191,7 +203,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::{
         codeword::Codeword,
-        encode::{EncodedBlob, encode},
+        encode::encode,
         merkle::{ProofError, RowTree},
         rlc::Combiner,
     };
@@ -246,6 +258,10 @@ pub(crate) mod tests {
             prop_assert_eq!((checked.blob_id(), checked.range()), (blob.id(), range));
             prop_assert_eq!(checked.leaves(), blob.leaves(range));
             prop_assert_eq!(checked.rows().as_ptr(), blob.rows(range).as_ptr());
+            let known = context.rows_of(&blob, range).unwrap();
+            prop_assert_eq!((known.blob_id(), known.range()), (checked.blob_id(), checked.range()));
+            prop_assert_eq!((known.rows(), known.leaves()), (checked.rows(), checked.leaves()));
+            prop_assert_eq!(known.proof(), checked.proof());
             for row in blob.shape().all().indices() {
                 prop_assert_eq!(checked.row(row), range.contains(row).then(|| blob.row(row)));
             }
@@ -253,6 +269,14 @@ pub(crate) mod tests {
             let checked = context.check_row(row, blob.row(row), &blob.row_proof(row)).unwrap();
             prop_assert_eq!(checked.range(), RowRange::of_row(row));
         }
+    }
+
+    #[test]
+    fn rows_of_another_blob_are_not_known() {
+        let (small, large) = (blob(&[1; 900]), blob(&[1; 20_000]));
+        let end = large.shape().all();
+        assert!(context(&small).rows_of(&large, small.shape().data()).is_none());
+        assert!(context(&small).rows_of(&small, end).is_none());
     }
 
     #[test]

@@ -117,9 +117,8 @@ impl Reader {
     /// Asks for a blob: the nearest seat when distances are known, one seat of every region at once when not.
     fn lookup(&self, key: LookupKey, include_rlc: bool) -> Race<'_, Vec<Candidate>> {
         let order = self.nearest.regions(&self.committee, |_| Duration::ZERO);
-        let at_once = if self.nearest.is_warm(&self.committee) { 1 } else { order.len() };
-        let by_region: Vec<Vec<Seat>> =
-            order.iter().map(|region| self.nearest.seats(&self.committee, *region)).collect();
+        let at_once = if self.is_warm() { 1 } else { order.len() };
+        let by_region: Vec<Vec<Seat>> = order.iter().map(|region| self.seats(*region)).collect();
         let deepest = by_region.iter().map(Vec::len).max().unwrap_or(0);
         // First seats of all regions, then second ones.
         let seats = (0..deepest)

@@ -4,13 +4,12 @@
 //! own interval. A seat that fails, lies or is slow hands what is left of its share to the next in the order, so a
 //! region that is down, or half of several regions, costs no row that was already fetched.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use meridian_proofs::Address;
 use meridian_proofs::committee::{RegionId, Seat};
 use meridian_proofs::placement;
 use meridian_proofs::reconstruct::RowSet;
@@ -45,20 +44,15 @@ pub struct Gathered {
 impl Reader {
     /// Collects K verified rows of a blob from wherever they are, nearest region first.
     ///
-    /// Each replica is asked only for rows of its own interval, except `skip`, which is not asked at all. With
-    /// `held_only` no replica rebuilds rows to answer: how replicas ask each other. Without it, rebuilding is asked
-    /// for only after the rows on disk were not enough. At most 8 MiB are in flight beside the verified rows.
+    /// Each replica is asked only for rows of its own interval. With `held_only` no replica rebuilds rows to answer: how
+    /// replicas ask each other. Without it, rebuilding is asked for only after the rows on disk were not enough. At
+    /// most 8 MiB are in flight beside the verified rows.
     ///
     /// # Errors
     /// [`ReadError::Unavailable`] when fewer than K verified rows can be had now.
-    pub async fn gather(
-        &self,
-        context: &Arc<BlobContext>,
-        skip: Option<Address>,
-        held_only: bool,
-    ) -> Result<Gathered, ReadError> {
+    pub async fn gather(&self, context: &Arc<BlobContext>, held_only: bool) -> Result<Gathered, ReadError> {
         let order = self.nearest.regions(&self.committee, |_| Duration::ZERO);
-        self.gather_in(context, &order, skip, held_only, &|_| {}).await
+        self.gather_in(context, &order, held_only, &|_| {}).await
     }
 
     /// Like [`Reader::gather`], with the order of the regions, and `verified` called with the number of rows of each
@@ -67,15 +61,13 @@ impl Reader {
         &self,
         context: &Arc<BlobContext>,
         order: &[RegionId],
-        skip: Option<Address>,
         held_only: bool,
         verified: &(dyn Fn(usize) + Sync),
     ) -> Result<Gathered, ReadError> {
         let shape = context.shape();
         let lanes = order
             .iter()
-            .flat_map(|region| self.nearest.seats(&self.committee, *region))
-            .filter(|seat| Some(seat.address) != skip)
+            .flat_map(|region| self.seats(*region))
             .map(|seat| Lane {
                 ranges: placement::interval(&self.committee, &seat, &context.id(), shape).ranges().to_vec(),
                 seat,
@@ -95,6 +87,7 @@ impl Reader {
             parts: 0,
             set: RowSet::new(context.clone()),
             faults: Vec::new(),
+            late: BTreeMap::new(),
         };
         let mut done = gather.run(verified).await?;
         if !done && !held_only {
@@ -156,6 +149,8 @@ struct Gather<'a> {
     parts: u32,
     set: RowSet,
     faults: Vec<Fault>,
+    /// Parts that were asked of others too, because they did not come, and the lane of each.
+    late: BTreeMap<u32, usize>,
 }
 
 impl Gather<'_> {
@@ -171,15 +166,18 @@ impl Gather<'_> {
             match calls.next().await {
                 None => return Ok(false),
                 Some(Step::Slow(lane, part, call)) => {
+                    self.late.insert(part.number, lane);
                     self.give_up(lane, part);
                     calls.push(Box::pin(async move { Step::Done(lane, part, call.await) }));
                 }
                 Some(Step::Done(lane, part, Ok(rows))) => {
+                    self.late.remove(&part.number);
                     let before = self.set.distinct_rows();
                     self.accept(lane, part, rows)?;
                     verified(self.set.distinct_rows() - before);
                 }
                 Some(Step::Done(lane, part, Err(fault))) => {
+                    self.late.remove(&part.number);
                     self.lanes[lane].running -= 1;
                     self.give_up(lane, part);
                     fault.report();
@@ -276,7 +274,13 @@ impl Gather<'_> {
         self.set.insert(rows).map_err(|other| ReadError::Internal(other.to_string()))
     }
 
-    fn finish(self, done: bool) -> Result<Gathered, ReadError> {
+    fn finish(mut self, done: bool) -> Result<Gathered, ReadError> {
+        // Who has not answered to the end, each once.
+        for lane in self.late.values().copied().collect::<BTreeSet<_>>() {
+            let fault = Fault::silent(&self.lanes[lane].seat, HEDGE);
+            fault.report();
+            self.faults.push(fault);
+        }
         if !done {
             return Err(ReadError::Unavailable {
                 have: self.set.distinct_rows(),

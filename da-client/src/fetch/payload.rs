@@ -108,7 +108,7 @@ impl Reader {
         });
         let row_bytes = u64::try_from(shape.row_bytes()).unwrap_or(u64::MAX);
         let gathered = self
-            .gather_in(&context, &order, None, false, &|rows| {
+            .gather_in(&context, &order, false, &|rows| {
                 progress.advance(u64::try_from(rows).unwrap_or(0).saturating_mul(row_bytes));
             })
             .await?;

@@ -173,7 +173,7 @@ impl Reader {
     /// Fetches K rows, decodes, encodes again and compares the row root.
     async fn sample_exactly(&self, context: &Arc<BlobContext>) -> Result<Sampled, ReadError> {
         let order = self.nearest.regions(&self.committee, |_| Duration::ZERO);
-        let gathered = self.gather_in(context, &order, None, false, &|_| {}).await?;
+        let gathered = self.gather_in(context, &order, false, &|_| {}).await?;
         let rows = gathered.rows;
         let (verified, rebuilt) = self
             .compute(move || {

@@ -47,7 +47,7 @@ fn slander_does_not_make_a_blob_unreadable() {
 }
 
 #[test]
-fn gathering_skips_whom_it_is_told_to() {
+fn a_reader_without_a_seat_never_asks_it() {
     let mut replicas = [Replica::Down; 5];
     replicas[3] = Replica::Honest;
     let network = Network::start(70_000, &replicas, &[Gateway::Down]);
@@ -55,11 +55,17 @@ fn gathering_skips_whom_it_is_told_to() {
     network.block_on(async {
         let context = reader.context(network.blob.id()).await.unwrap();
         for held_only in [true, false] {
-            assert!(reader.gather(&context, None, held_only).await.unwrap().rows.is_decodable());
+            assert!(reader.gather(&context, held_only).await.unwrap().rows.is_decodable());
         }
         let region = network.committee.regions()[3].id;
         let only = network.committee.seats_of(region).next().unwrap().address;
-        match reader.gather(&context, Some(only), true).await {
+        let without = reader.without(only);
+        match without.find(network.blob.id()).await {
+            Err(ReadError::Unreachable { faults }) => assert!(faults.iter().all(|fault| fault.seat != only)),
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("found where nobody was asked"),
+        }
+        match without.gather(&context, true).await {
             Err(ReadError::Unavailable { have: 0, need: 256, faults }) => {
                 assert!(faults.iter().all(|fault| fault.kind == FaultKind::Silent && fault.seat != only));
             }

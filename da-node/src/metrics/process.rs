@@ -19,6 +19,11 @@ pub struct OpenFiles {
     _gauge: ObservableGauge<u64>,
 }
 
+/// Asynchronous tasks of the runtime in which the instruments are made.
+pub struct Tasks {
+    _gauge: ObservableGauge<u64>,
+}
+
 impl Instrument for ResidentMemory {
     const KIND: &'static str = "gauge";
     fn build(meter: &Meter, d: &Definition) -> Self {
@@ -55,6 +60,21 @@ impl Instrument for OpenFiles {
             }
         };
         OpenFiles { _gauge: builder.with_callback(read).build() }
+    }
+}
+
+impl Instrument for Tasks {
+    const KIND: &'static str = "gauge";
+    fn build(meter: &Meter, d: &Definition) -> Self {
+        let builder = meter.u64_observable_gauge(d.name).with_unit(d.unit).with_description(d.help);
+        let runtime = tokio::runtime::Handle::try_current().ok();
+        let read = move |observer: &dyn opentelemetry::metrics::AsyncInstrument<u64>| {
+            let alive = runtime.as_ref().map(|runtime| runtime.metrics().num_alive_tasks());
+            if let Some(tasks) = alive.and_then(|tasks| u64::try_from(tasks).ok()) {
+                observer.observe(tasks, &[]);
+            }
+        };
+        Tasks { _gauge: builder.with_callback(read).build() }
     }
 }
 

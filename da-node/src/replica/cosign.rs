@@ -25,7 +25,7 @@ use crate::store::{Batch, Durability};
 /// Blobs that one cosignature repairs at a time.
 pub(super) const REPAIRS: usize = 4;
 /// Times that rows are looked for again after a repair.
-pub(super) const ROUNDS: usize = 3;
+const ROUNDS: usize = 3;
 /// How long to wait for rows that are missing.
 const ROWS_WAIT: Duration = Duration::from_millis(500);
 

@@ -115,7 +115,7 @@ impl Replica {
         let mut reader = |committee: Arc<Committee>, passed_on| match readers.get(&(epoch, passed_on)) {
             Some(reader) if **reader.committee() == *committee => reader.clone(),
             _ => {
-                let reader = Reader::new(committee, self.channels.clone());
+                let reader = Reader::new(committee, self.channels.clone()).without(self.address());
                 readers.insert((epoch, passed_on), reader.clone());
                 reader
             }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use meridian_client::chain::view::View;
 use meridian_proofs::Address;
+use meridian_proofs::ids::BlobId;
 use meridian_proofs::log::LogEntry;
 use meridian_proto::MAX_ENTRIES;
 use meridian_proto::convert::LogItem;
@@ -16,19 +17,23 @@ use meridian_proto::error::{ApiError, Reason};
 use tokio::time::Instant;
 
 use super::Replica;
-use super::cosign::{REPAIRS, ROUNDS};
+use super::cosign::REPAIRS;
 use super::epochs::{Standing, owed};
 use super::fill::{LONGEST_WAIT, TICK, changed};
 use super::record::wide;
 use super::rows::Owed;
 use crate::cpu;
 use crate::metrics;
-use crate::store::{Batch, Durability};
+use crate::store::{Batch, Durability, StoreError};
 
 /// Longest wait for entries of others.
 const CALL: Duration = Duration::from_secs(10);
 /// How long one block may take before it is the next one's turn.
 const BLOCK: Duration = Duration::from_secs(60);
+/// Entries that are noted in one synced batch, once their rows are here.
+const AT_ONCE: usize = 64;
+/// How often they are noted.
+const NOTE_EVERY: Duration = Duration::from_millis(50);
 /// Longest time between two searches for entries that nobody who answered has.
 const LONGEST_SEARCH: Duration = Duration::from_secs(3600);
 
@@ -55,6 +60,51 @@ struct Looked {
     missing: u64,
     found: u64,
     untried: u64,
+}
+
+/// What is here of the blob of an entry, and of the entry itself.
+enum State {
+    /// Not all rows that are owed.
+    Lacking,
+    /// The rows, and nothing that says that the entry names them.
+    Unnamed,
+    /// All of it.
+    Named,
+}
+
+/// What came of a look at some entries.
+#[derive(Default)]
+struct Seen {
+    lacking: Vec<(u64, LogEntry)>,
+    unnamed: Vec<(u64, LogEntry)>,
+    /// How many blobs cannot be read.
+    unreadable: usize,
+}
+
+/// The time that a block has before it is the next one's turn.
+struct Turn {
+    ends: Instant,
+    /// Index of the block's first entry.
+    start: u64,
+    /// Index of the first entry for which there was no time.
+    untried: AtomicU64,
+}
+
+impl Turn {
+    /// For what is done already.
+    fn endless() -> Self {
+        let ends = Instant::now() + LONGEST_SEARCH;
+        Self { ends, start: 0, untried: AtomicU64::new(0) }
+    }
+
+    /// Whether there is time for one more entry. They ask in their order: whichever is the first keeps its place.
+    fn check(&self, index: u64) -> Result<(), ApiError> {
+        if Instant::now() < self.ends {
+            return Ok(());
+        }
+        let _ = self.untried.compare_exchange(self.start, index, Ordering::Relaxed, Ordering::Relaxed);
+        Err(ApiError::new(Reason::Timeout, "it is another block's turn"))
+    }
 }
 
 /// How far the entries of a log are dealt with.
@@ -260,21 +310,12 @@ impl Replica {
         let from = progress.open.get(&start).map_or(start, |open| open.untried);
         let first = owed.iter().position(|(index, _)| *index >= from).unwrap_or(0);
         owed.rotate_left(first);
-        let (ends, untried) = (Instant::now() + BLOCK, AtomicU64::new(start));
-        let calls = owed.into_iter().map(async |(index, entry)| {
-            if Instant::now() < ends {
-                return self.take_over_entry(*log, index, entry, seat).await;
-            }
-            // They begin in their order: whichever is the first keeps its place.
-            let _ = untried.compare_exchange(start, index, Ordering::Relaxed, Ordering::Relaxed);
-            Err(ApiError::new(Reason::Timeout, "it is another block's turn"))
-        });
-        let calls: Vec<_> = calls.collect();
-        let outcomes = stream::iter(calls).buffer_unordered(REPAIRS);
-        let failed = outcomes.filter(|outcome| std::future::ready(outcome.is_err())).count().await;
+        let turn = Turn { ends: Instant::now() + BLOCK, start, untried: AtomicU64::new(start) };
+        let failed = self.take_over_entries(*log, owed, seat, &turn).await;
         let found = self.lacking.found.load(Ordering::Relaxed);
-        let untried = untried.load(Ordering::Relaxed);
-        progress.note((start, end), Looked { failed: wide(failed), missing, found, untried });
+        let untried = turn.untried.into_inner();
+        let looked = Looked { failed: wide(failed), missing, found, untried };
+        progress.note((start, end), looked);
         Ok(is_last)
     }
 
@@ -337,59 +378,150 @@ impl Replica {
         endpoints
     }
 
-    /// Brings the rows of an entry here and notes that the entry names them.
-    async fn take_over_entry(
+    /// Brings the rows of entries here and notes that the entries name them. Gives for how many that cannot be done now.
+    async fn take_over_entries(
         self: &Arc<Self>,
         log: Address,
-        index: u64,
-        entry: LogEntry,
+        owed: Vec<(u64, LogEntry)>,
         seat: &Standing,
-    ) -> Result<(), ApiError> {
-        for _ in 0..ROUNDS {
-            // What is charged for a blob is written by one at a time, as by who cosigns.
-            let lock = Arc::clone(&self.watched(log).cosigning).lock_owned().await;
-            let locks = self.share(&[entry]).await;
-            let (replica, standing) = (Arc::clone(self), seat.clone());
-            let held = cpu::blocking(move || {
-                let _locks = (lock, locks);
-                replica.name_if_held(log, index, &entry, &standing)
-            });
-            if held.await? {
-                return Ok(());
-            }
-            self.repair(entry.blob_id, seat).await.inspect_err(|error| {
+        turn: &Turn,
+    ) -> usize {
+        let (mut failed, mut lacking) = (0, Vec::new());
+        for some in owed.chunks(AT_ONCE) {
+            // Without locks: on a disk that has nothing, and on one that has everything, there is nothing to note.
+            let (replica, some, standing) = (Arc::clone(self), some.to_vec(), seat.clone());
+            let seen = cpu::blocking(move || replica.look_at(log, some, &standing)).await;
+            let (gone, unnoted) = self.name(log, seen.unnamed, seat, turn).await;
+            failed += seen.unreadable + unnoted;
+            lacking.extend(seen.lacking.into_iter().chain(gone));
+        }
+        let fetches = lacking.into_iter().map(async |(index, entry)| {
+            turn.check(index)?;
+            self.repair_apart(entry.blob_id, seat).await.inspect_err(|error| {
                 tracing::debug!(%log, index, blob = %entry.blob_id, %error, "rows that are owed cannot be had");
             })?;
+            Ok::<_, ApiError>((index, entry))
+        });
+        let fetches: Vec<_> = fetches.collect();
+        let fetched = stream::iter(fetches).buffer_unordered(REPAIRS);
+        let some = tokio_stream::StreamExt::chunks_timeout(fetched, AT_ONCE, NOTE_EVERY);
+        let mut fetched = std::pin::pin!(some);
+        while let Some(some) = fetched.next().await {
+            let count = some.len();
+            let here: Vec<_> = some.into_iter().flatten().collect();
+            failed += count - here.len();
+            // They are here whosever turn it is; left are those whose rows came and went.
+            let (left, unreadable) = self.name(log, here, seat, &Turn::endless()).await;
+            failed += left.len() + unreadable;
         }
-        Err(ApiError::new(Reason::RowsMissing, "rows came and went while they were looked for"))
+        failed
     }
 
-    /// Notes that an entry names a blob whose rows are here. The caller holds the blob with others.
-    fn name_if_held(
-        &self,
+    /// Repairs in a task of its own: who waits in line for a lock has to be awake when its turn comes, also while entries
+    /// are being noted, for which others of the same locks are taken.
+    async fn repair_apart(self: &Arc<Self>, id: BlobId, seat: &Standing) -> Result<(), ApiError> {
+        let (replica, seat) = (Arc::clone(self), seat.clone());
+        let task = self.tasks.spawn(async move {
+            tokio::select! {
+                () = replica.stop.cancelled() => {
+                    Err(ApiError::new(Reason::ShuttingDown, "the replica is stopping"))
+                }
+                outcome = replica.repair(id, &seat) => outcome,
+            }
+        });
+        task.await.unwrap_or_else(|error| Err(ApiError::internal(format!("a repair broke: {error}"))))
+    }
+
+    /// Notes which entries name blobs whose rows are here. Gives those whose rows are not, and for how many it cannot be
+    /// said now.
+    async fn name(
+        self: &Arc<Self>,
         log: Address,
+        entries: Vec<(u64, LogEntry)>,
+        seat: &Standing,
+        turn: &Turn,
+    ) -> (Vec<(u64, LogEntry)>, usize) {
+        let count = entries.len();
+        let Some((first, _)) = entries.first() else { return (Vec::new(), 0) };
+        if turn.check(*first).is_err() {
+            return (Vec::new(), count);
+        }
+        // What is charged for a blob is written by one at a time, as by who cosigns.
+        let lock = Arc::clone(&self.watched(log).cosigning).lock_owned().await;
+        let blobs: Vec<LogEntry> = entries.iter().map(|(_, entry)| *entry).collect();
+        let locks = self.share(&blobs).await;
+        let (replica, standing) = (Arc::clone(self), seat.clone());
+        let named = cpu::blocking(move || {
+            let _locks = (lock, locks);
+            replica.name_what_is_held(log, entries, &standing)
+        });
+        named.await.unwrap_or_else(|error| {
+            tracing::warn!(%log, %error, "entries cannot be noted");
+            (Vec::new(), count)
+        })
+    }
+
+    /// Looks what is here of the blobs of some entries.
+    fn look_at(&self, log: Address, entries: Vec<(u64, LogEntry)>, seat: &Standing) -> Seen {
+        let mut seen = Seen::default();
+        for (index, entry) in entries {
+            match self.state_of(&log, index, &entry, seat) {
+                Ok(State::Lacking) => seen.lacking.push((index, entry)),
+                Ok(State::Named) => {}
+                Ok(State::Unnamed) => seen.unnamed.push((index, entry)),
+                Err(error) => {
+                    tracing::debug!(%log, index, blob = %entry.blob_id, %error, "a blob that is owed cannot be read");
+                    seen.unreadable += 1;
+                }
+            }
+        }
+        seen
+    }
+
+    fn state_of(
+        &self,
+        log: &Address,
         index: u64,
         entry: &LogEntry,
         seat: &Standing,
-    ) -> Result<bool, ApiError> {
-        let blob = entry.blob_id;
-        let Some(record) = self.rows.record(&blob)? else { return Ok(false) };
-        if !self.holds(seat, &blob, &record)? {
-            return Ok(false);
+    ) -> Result<State, StoreError> {
+        let Some(record) = self.rows.record(&entry.blob_id)? else { return Ok(State::Lacking) };
+        if !self.holds(seat, &entry.blob_id, &record)? {
+            return Ok(State::Lacking);
         }
-        if self.rows.is_entry(&log, index, entry)? {
-            return Ok(true);
+        let is_named = self.rows.is_entry(log, index, entry)?;
+        Ok(if is_named { State::Named } else { State::Unnamed })
+    }
+
+    /// Notes, in one synced batch, which entries name blobs whose rows are here. Gives those whose rows are not, and how
+    /// many blobs cannot be read. The caller holds the blobs with others.
+    fn name_what_is_held(
+        &self,
+        log: Address,
+        entries: Vec<(u64, LogEntry)>,
+        seat: &Standing,
+    ) -> Result<(Vec<(u64, LogEntry)>, usize), StoreError> {
+        let seen = self.look_at(log, entries, seat);
+        if seen.unnamed.is_empty() {
+            return Ok((seen.lacking, seen.unreadable));
         }
-        let (before, charged) = self.accounts.charged(&log, &blob).unwrap_or_default();
-        let (until, bytes) = (entry.expiry.max(before), record.row_bytes().max(charged));
-        let owed = Owed { gateway: log, blob, until, bytes };
-        let mut batch = Batch::new();
-        self.rows.put_entry(&mut batch, &log, index, entry);
-        self.rows.put_owed(&mut batch, &owed);
+        let (mut batch, mut owed) = (Batch::new(), HashMap::new());
+        for (index, entry) in seen.unnamed {
+            let blob = entry.blob_id;
+            let held = self.rows.record(&blob)?.map_or(0, |record| record.row_bytes());
+            let before = owed.get(&blob).map(|owed: &Owed| (owed.until, owed.bytes));
+            let (before, charged) = before.or_else(|| self.accounts.charged(&log, &blob)).unwrap_or_default();
+            let (until, bytes) = (entry.expiry.max(before), held.max(charged));
+            owed.insert(blob, Owed { gateway: log, blob, until, bytes });
+            self.rows.put_entry(&mut batch, &log, index, &entry);
+        }
+        owed.values().for_each(|owed| self.rows.put_owed(&mut batch, owed));
         self.db.commit(batch, Durability::Synced)?;
-        self.accounts.charge(&owed);
-        self.note_signed(&blob);
-        Ok(true)
+        for (blob, owed) in owed {
+            self.accounts.charge(&owed);
+            self.note_signed(&blob);
+        }
+        Ok((seen.lacking, seen.unreadable))
     }
 }
 

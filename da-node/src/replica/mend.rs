@@ -156,8 +156,8 @@ impl Replica {
         for (part, range) in ranges {
             let mut rows = None;
             for reader in &readers {
-                let (found, faults) = reader.held_range(&context, range, self.address()).await;
-                super::rebuild::count_wrong(&faults);
+                let (found, faults) = reader.held_range(&context, range).await;
+                super::rebuild::count_faults(&faults);
                 rows = found;
                 if rows.is_some() {
                     break;

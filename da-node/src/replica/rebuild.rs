@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use meridian_client::fetch::{Fault, FaultKind, ReadError, Reader};
+use meridian_proofs::buffers::RowBuffers;
 use meridian_proofs::encode::EncodedBlob;
 use meridian_proofs::ids::BlobId;
 use meridian_proofs::reconstruct::{Rebuilt, RowSet};
@@ -27,6 +28,8 @@ use crate::metrics::{self, KeyValue};
 
 /// How long to wait when there is no place for one more.
 const QUEUE_WAIT: Duration = Duration::from_secs(1);
+/// Bytes of row buffers that are kept for the next blob, beside the memory budget: those of a payload of 16 MiB.
+const KEPT: usize = 65 << 20;
 /// Epochs whose replicas are asked for one blob.
 const EPOCHS: usize = 4;
 
@@ -38,6 +41,7 @@ pub(super) struct Rebuilds {
     most: usize,
     places: Semaphore,
     memory: MemoryBudget,
+    buffers: RowBuffers,
 }
 
 /// What a blob is rebuilt for. Each has places and memory of its own, so that readers never hold up a repair.
@@ -49,10 +53,17 @@ pub(super) enum Purpose {
     Repair,
 }
 
-/// Counts wrong answers of other replicas.
-pub(super) fn count_wrong(faults: &[Fault]) {
-    for fault in faults.iter().filter(|fault| fault.kind == FaultKind::Wrong) {
-        metrics::get().peer_faults.add(1, &[KeyValue::new("region", i64::from(fault.region.0))]);
+/// Counts what other replicas did instead of answering rightly.
+pub(super) fn count_faults(faults: &[Fault]) {
+    for fault in faults {
+        let kind = match fault.kind {
+            FaultKind::Wrong => "wrong",
+            FaultKind::Silent => "silent",
+            // It may never have owed the rows, or be about to fetch them itself.
+            FaultKind::Missing => continue,
+        };
+        let region = KeyValue::new("region", i64::from(fault.region.0));
+        metrics::get().peer_faults.add(1, &[region, KeyValue::new("kind", kind)]);
     }
 }
 
@@ -78,6 +89,7 @@ impl Rebuilds {
             most: settings.rebuilds.saturating_add(settings.rebuild_queue),
             places: Semaphore::new(settings.rebuilds.min(Semaphore::MAX_PERMITS)),
             memory: MemoryBudget::new(settings.rebuild_memory_bytes),
+            buffers: RowBuffers::new(KEPT),
         }
     }
 
@@ -187,8 +199,8 @@ impl Replica {
     async fn gather(&self, context: &Arc<BlobContext>, readers: &[Reader]) -> Result<RowSet, ApiError> {
         let mut outcome = Err(ApiError::new(Reason::Unreachable, "no epoch's replicas can be asked"));
         for reader in readers {
-            let gathered = reader.gather(context, Some(self.address()), true).await;
-            count_wrong(gathered.as_ref().map_or_else(ReadError::faults, |gathered| &gathered.faults));
+            let gathered = reader.gather(context, true).await;
+            count_faults(gathered.as_ref().map_or_else(ReadError::faults, |gathered| &gathered.faults));
             outcome = gathered.map(|gathered| gathered.rows).map_err(ApiError::from);
             if outcome.is_ok() {
                 break;
@@ -236,8 +248,9 @@ impl Replica {
             self.gather(&context, &self.readers_of(id, epoch).await?).await?
         };
         // Bounded by the places, and beside the pool in which uploads are checked: readers must not hold those up.
+        let buffers = rebuilds.buffers.clone();
         let (set, rebuilt) = cpu::blocking(move || {
-            let rebuilt = set.rebuild();
+            let rebuilt = set.rebuild_reusing(&buffers);
             (set, rebuilt)
         })
         .await;
@@ -296,16 +309,10 @@ impl Replica {
         let Whole::Blob { context, blob, .. } = &*whole else { return Ok(()) };
         let interval = standing.interval(&id, blob.shape());
         let room = self.reserve(wide(interval.rows() * blob.shape().row_bytes()), None)?;
-        let (context, from) = (Arc::clone(context), Arc::clone(&whole));
-        let verified = self
-            .cpu
-            .run(move || {
-                let Whole::Blob { context, blob, .. } = &*from else { return Ok(Vec::new()) };
-                let check = |range| context.check_range(range, blob.rows(range), &blob.range_proof(range));
-                interval.ranges().iter().map(|range| check(*range)).collect::<Result<_, _>>()
-            })
-            .await;
-        let verified = verified.map_err(|error| ApiError::internal(format!("rebuilt rows fail: {error}")))?;
+        let verified: Option<_> =
+            interval.ranges().iter().map(|range| context.rows_of(blob, *range)).collect();
+        let verified = verified.ok_or_else(|| ApiError::internal("the rebuilt blob is another one"))?;
+        let context = Arc::clone(context);
         self.keep(context, verified, Kind::Share, None, room).await?;
         Ok(())
     }
