@@ -6,16 +6,19 @@ FUZZ_DIR := $(CARGO_TARGET_DIR)-fuzz
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= $(notdir $(wildcard proofs/fuzz/corpus/*))
 
-# For the soak: how many members are killed, how many files damaged, how often a host is killed at each marked place, and
-# how long no endpoint of the chain answers.
+# For the soak: how many members are killed, how many files damaged, how often a host is killed at each marked place, how
+# many rounds the storm over bad connections has, how many networks are simulated, and how long no endpoint of the chain
+# answers.
 KILLS ?= 1000
 DAMAGE ?= 10000
 POINTS ?= 20
+ROUNDS ?= 600
+SEEDS ?= 1000
 OUTAGE_SECONDS ?= 3600
 
 CARGO_FLAGS := --release --locked --workspace
 
-.PHONY: help demo test lint bench load repair soak deny fixtures fuzz
+.PHONY: help demo test lint bench load repair slow soak deny fixtures fuzz
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -46,9 +49,14 @@ load: ## Put-to-certificate and get on a network of its own, with the floor besi
 repair: ## How fast a replica that lost its disk is whole again, beside a plain copy, and what the load loses meanwhile
 	cargo run --release --locked -p meridian-integration --bin repair
 
-soak: ## Tests that take hours: kills under load and at marked places, damaged files, an hour without a chain
+slow: ## What puts and reads lose while one replica is far away, or stands still again and again
+	cargo run --release --locked -p meridian-integration --bin slow
+
+soak: ## Tests that take hours: kills under load and at marked places, bad and simulated connections, damaged files, an hour without a chain
 	MERIDIAN_KILLS=$(KILLS) cargo test $(CARGO_FLAGS) --test kill -- --nocapture
 	MERIDIAN_POINTS=$(POINTS) cargo test $(CARGO_FLAGS) --test points -- --nocapture
+	MERIDIAN_ROUNDS=$(ROUNDS) cargo test $(CARGO_FLAGS) --test network -- --nocapture
+	MERIDIAN_SEEDS=$(SEEDS) cargo test $(CARGO_FLAGS) --test simulation -- --nocapture
 	MERIDIAN_DAMAGE=$(DAMAGE) cargo test $(CARGO_FLAGS) --test damage -- --nocapture
 	OUTAGE_SECONDS=$(OUTAGE_SECONDS) cargo test $(CARGO_FLAGS) --test anchor an_outage -- --nocapture
 

@@ -12,6 +12,7 @@ use meridian_client::chain::source::{CommitteeSource, FixedSource};
 use meridian_client::fetch::Reader;
 use meridian_client::rpc::Channels;
 use meridian_client::submit::Submitter;
+use meridian_node::devnet::{Kind, Options, Plan};
 use meridian_proofs::Address;
 use meridian_proofs::committee::Committee;
 use nix::sys::signal::{Signal, kill};
@@ -19,6 +20,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::programs::Programs;
+use crate::wires::Wires;
 use crate::{anvil, ports};
 
 /// Ports that a devnet takes at most.
@@ -36,6 +38,8 @@ pub struct Devnet {
     child: Child,
     command: Command,
     committee: Arc<Committee>,
+    /// The committee as clients see it.
+    seen: Arc<Committee>,
     channels: Channels,
 }
 
@@ -60,12 +64,33 @@ impl Devnet {
         Self::launch(&arguments, variables).await.map(Some)
     }
 
+    /// Starts a network without a chain, of five regions and a gateway, with wires between all who talk to each other.
+    ///
+    /// # Errors
+    /// When it does not come up within a minute.
+    pub async fn start_wired() -> Result<(Self, Wires)> {
+        let (dir, base_port) = (tempfile::tempdir()?, port()?);
+        let options = Options { base_port: Some(base_port), chain: Some(Kind::None), ..Options::default() };
+        Plan::prepare(&net(dir.path()), &options)?;
+        let (wires, seen) = Wires::lay(&net(dir.path())).await?;
+        let mut devnet = Self::launch_in(dir, base_port, &["--chain", "none"], &[]).await?;
+        devnet.seen = Arc::new(seen);
+        Ok((devnet, wires))
+    }
+
     async fn launch(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
-        let dir = tempfile::tempdir()?;
-        let base = ports::listeners(PORTS)?.first().context("a port")?.local_addr()?.port().to_string();
+        Self::launch_in(tempfile::tempdir()?, port()?, arguments, variables).await
+    }
+
+    async fn launch_in(
+        dir: TempDir,
+        base_port: u16,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<Self> {
         let log = std::fs::File::create(log(dir.path()))?;
         let mut command = Programs::build()?.da_node();
-        command.arg("devnet").arg("--dir").arg(dir.path().join("net")).args(["--base-port", &base]);
+        command.arg("devnet").arg("--dir").arg(net(dir.path())).args(["--base-port", &base_port.to_string()]);
         command.args(arguments).envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().context("cannot start da-node devnet")?;
@@ -74,8 +99,9 @@ impl Devnet {
         let (Some(dir), Some(child)) = (starting.dir.take(), starting.child.take()) else {
             bail!("the devnet was taken apart while it started")
         };
-        let devnet = Self { dir, child, command, committee: Arc::new(committee), channels: Channels::new() };
-        Ok(devnet)
+        let committee = Arc::new(committee);
+        let seen = Arc::clone(&committee);
+        Ok(Self { dir, child, command, committee, seen, channels: Channels::new() })
     }
 
     /// Stops everything and starts it again on the same folder.
@@ -93,7 +119,7 @@ impl Devnet {
     /// # Errors
     /// When the devnet has no chain.
     pub fn chain(&self) -> Result<(String, Address)> {
-        let plan = meridian_node::devnet::Plan::load(&self.folder())?;
+        let plan = Plan::load(&self.folder())?;
         let chain = plan.chain.context("a devnet without a chain")?;
         Ok((chain.url(), chain.contract))
     }
@@ -111,7 +137,7 @@ impl Devnet {
     /// The folder of the network.
     #[must_use]
     pub fn folder(&self) -> PathBuf {
-        self.dir.path().join("net")
+        net(self.dir.path())
     }
 
     /// The committee file.
@@ -132,10 +158,16 @@ impl Devnet {
         &self.channels
     }
 
-    /// Endpoints of the gateways.
+    /// The committee as clients see it: behind wires, where there are any.
+    #[must_use]
+    pub fn seen(&self) -> &Arc<Committee> {
+        &self.seen
+    }
+
+    /// Endpoints of the gateways, for clients.
     #[must_use]
     pub fn gateways(&self) -> Vec<String> {
-        self.committee.gateways().iter().map(|gateway| gateway.endpoint.clone()).collect()
+        self.seen.gateways().iter().map(|gateway| gateway.endpoint.clone()).collect()
     }
 
     /// A client that puts through all gateways.
@@ -147,13 +179,13 @@ impl Devnet {
     /// A client that puts through these gateways.
     #[must_use]
     pub fn submitter_to(&self, gateways: Vec<String>) -> Submitter {
-        Submitter::new(FixedSource::new(Arc::clone(&self.committee)).view(), self.channels.clone(), gateways)
+        Submitter::new(FixedSource::new(Arc::clone(&self.seen)).view(), self.channels.clone(), gateways)
     }
 
     /// A client that reads, with nothing measured yet.
     #[must_use]
     pub fn reader(&self) -> Reader {
-        Reader::new(Arc::clone(&self.committee), self.channels.clone())
+        Reader::new(Arc::clone(&self.seen), self.channels.clone())
     }
 
     /// What the devnet and its members have printed.
@@ -244,6 +276,15 @@ impl Starting {
     }
 }
 
+/// A port that many unused ones follow.
+fn port() -> Result<u16> {
+    Ok(ports::listeners(PORTS)?.first().context("a port")?.local_addr()?.port())
+}
+
+fn net(dir: &Path) -> PathBuf {
+    dir.join("net")
+}
+
 fn log(dir: &Path) -> PathBuf {
     dir.join("devnet.log")
 }
@@ -256,7 +297,7 @@ async fn until_up(dir: &Path, child: &mut Child) -> Result<Committee> {
         if let Some(status) = child.try_wait()? {
             bail!("the devnet ended with {status}: {}", said());
         }
-        if let Some(committee) = load(&dir.join("net/committee.toml"))
+        if let Some(committee) = load(&net(dir).join("committee.toml"))
             && answers(&committee, &channels).await
         {
             return Ok(committee);

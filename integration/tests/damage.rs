@@ -19,6 +19,8 @@ use meridian_node::replica;
 
 /// Cases of `make test`.
 const CASES: u64 = 200;
+/// Cases after which a long run says how far it is.
+const PROGRESS: u64 = 500;
 const SECTOR: usize = 512;
 /// Longest time until damage is found and repaired.
 const REPAIR: Duration = Duration::from_secs(120);
@@ -57,8 +59,13 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn spoil(path: &Path, harm: Harm, random: &mut Random) -> Result<()> {
-    let length = usize::try_from(path.metadata()?.len())?;
+/// Does harm to a file. Says whether there was one with anything in it: a host that runs may have taken it away meanwhile.
+fn spoil(path: &Path, harm: Harm, random: &mut Random) -> Result<bool> {
+    let length = path.metadata().map_or(0, |metadata| metadata.len());
+    let length = usize::try_from(length)?;
+    if length == 0 {
+        return Ok(false);
+    }
     match harm {
         Harm::Remove => std::fs::remove_file(path)?,
         Harm::Cut => {
@@ -80,7 +87,7 @@ fn spoil(path: &Path, harm: Harm, random: &mut Random) -> Result<()> {
             file.write_all(&bytes)?;
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 struct World {
@@ -206,13 +213,23 @@ async fn damage_is_found_never_served_and_repaired() -> Result<()> {
             let mut kinds: Vec<String> = files.iter().map(|path| kind(path)).collect();
             kinds.sort();
             kinds.dedup();
+            if kinds.is_empty() {
+                // All of it is gone.
+                break;
+            }
             let chosen = random.pick(&kinds);
             let of_kind: Vec<&PathBuf> = files.iter().filter(|path| kind(path) == *chosen).collect();
             let path = *random.pick(&of_kind);
             let harm = *random.pick(&[Harm::Flip, Harm::Zero, Harm::Cut, Harm::Remove]);
-            spoil(path, harm, &mut random).with_context(|| format!("{harm:?} {}", path.display()))?;
+            let spoiled = spoil(path, harm, &mut random);
+            if !spoiled.with_context(|| format!("{harm:?} {}", path.display()))? {
+                continue;
+            }
             *seen.entry((chosen.clone(), runs)).or_default() += 1;
             case += 1;
+            if case % PROGRESS == 0 {
+                println!("{case} of {cases} cases");
+            }
         }
         let context = || format!("MERIDIAN_SEED={seed}, case {case}, replica {place}, running: {runs}");
         if !runs {
@@ -238,7 +255,7 @@ fn a_case_does_what_it_says() -> Result<()> {
     for harm in [Harm::Flip, Harm::Zero, Harm::Cut, Harm::Remove] {
         let before = vec![7; 2_000];
         File::create(&path)?.write_all(&before)?;
-        spoil(&path, harm, &mut Random::new(5))?;
+        ensure!(spoil(&path, harm, &mut Random::new(5))?);
         ensure!(std::fs::read(&path).ok() != Some(before), "{harm:?} did nothing");
     }
     Ok(())

@@ -37,8 +37,8 @@ struct Arguments {
     /// MiB of payloads that the network holds.
     #[arg(long, default_value_t = 512)]
     mib: usize,
-    /// MiB of each payload.
-    #[arg(long, default_value_t = 1)]
+    /// KiB of each payload.
+    #[arg(long, default_value_t = 1024)]
     payload: usize,
     /// Seconds in which the peak and the load without a rebuild are measured.
     #[arg(long, default_value_t = 10)]
@@ -60,10 +60,10 @@ impl Bench {
         let member = members.iter().find(|member| member.endpoint() == seat.endpoint).context("a member")?;
         let lost = (member.name.clone(), seat);
         let submitter = devnet.submitter();
-        let count = arguments.mib / arguments.payload;
+        let count = (arguments.mib << 10) / arguments.payload;
         let puts = stream::iter(0..u64::try_from(count)?).map(|seed| {
             let submitter = submitter.clone();
-            let payload = payload::noise(arguments.payload << 20, seed);
+            let payload = payload::noise(arguments.payload << 10, seed);
             async move { anyhow::Ok(submitter.put(payload, &options(), &Silent).await?.certificate) }
         });
         let certificates = puts.buffer_unordered(AT_A_TIME).try_collect().await?;
@@ -127,6 +127,21 @@ impl Bench {
         Ok((bytes as f64 / seconds, seconds))
     }
 
+    /// Kills the replica and starts it again; the bytes of rows that it has, and seconds until it answers.
+    async fn start_again(&self) -> Result<(u64, f64)> {
+        let (name, seat) = &self.lost;
+        self.devnet.kill(name)?;
+        let begun = Instant::now();
+        self.devnet.revive(name)?;
+        let calls = self.devnet.channels().replica(&seat.endpoint)?;
+        loop {
+            if let Ok(status) = calls.status().await {
+                return Ok((status.row_bytes, begun.elapsed().as_secs_f64()));
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// Puts and reads back at a rate, or as fast as it goes, until something ends; how many a second.
     async fn load(&self, rate: Option<f64>, until: impl Future<Output = Result<()>>) -> Result<f64> {
         let done = Arc::new(AtomicUsize::new(0));
@@ -170,15 +185,25 @@ fn rand_word() -> Result<u32> {
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    ensure!((1..=128).contains(&arguments.payload), "payloads of 1 to 128 MiB");
+    ensure!((1..=128 << 10).contains(&arguments.payload), "payloads of 1 KiB to 128 MiB");
     eprintln!("putting {} MiB", arguments.mib);
     let bench = Bench::start(&arguments).await?;
     let machine = Machine::this();
     println!("{}, {} threads, {}, {}", machine.processor, machine.threads, machine.system, machine.date);
+    for _ in 0..3 {
+        let (bytes, seconds) = bench.start_again().await?;
+        println!(
+            "start after a kill, with {:.2} GB of rows in {} blobs: {:.0} ms",
+            bytes as f64 / 1e9,
+            bench.certificates.len(),
+            seconds * 1e3
+        );
+        bench.until_whole().await?;
+    }
     let copy = bench.copy().await?;
     let (rate, seconds) = bench.rebuild().await?;
     println!(
-        "rebuild of {} MiB in payloads of {} MiB: {:.0} MB/s ({seconds:.1} s), plain copy {:.0} MB/s: {:.2}",
+        "rebuild of {} MiB in payloads of {} KiB: {:.0} MB/s ({seconds:.1} s), plain copy {:.0} MB/s: {:.2}",
         arguments.mib,
         arguments.payload,
         rate / 1e6,

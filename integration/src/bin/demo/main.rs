@@ -6,8 +6,6 @@
 mod chain;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -16,6 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use meridian_client::rpc::Channels;
+use meridian_integration::metrics::metric;
 use meridian_proofs::committee::Committee;
 use meridian_proofs::encode::encode;
 use meridian_proofs::hash::Blake3;
@@ -323,16 +322,7 @@ impl Demo {
         let config: toml::Table =
             toml::from_str(&fs::read_to_string(self.network.join(name).join("config.toml"))?)?;
         let address = config["listen"]["http"].as_str().context("no listen.http in the replica's config")?;
-        let mut socket = TcpStream::connect(address)?;
-        socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer)?;
-        let sum = answer
-            .lines()
-            .filter(|l| l.starts_with("meridian_") && l.contains("checksum_failures"))
-            .filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum();
-        Ok(sum)
+        metric(address.parse()?, "meridian_store_checksum_failures_total")
     }
 
     fn report(&self) -> bool {

@@ -1,5 +1,9 @@
 //! Outside the system: remembers everything that was certified and signed, and compares.
 
+pub mod clients;
+pub mod members;
+pub mod mirror;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +12,6 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use meridian_client::rpc::{Channels, LogRpc};
-use meridian_integration::random::Random;
 use meridian_proofs::checkpoint::{Checkpoint, CosignedCheckpoint};
 use meridian_proofs::committee::Committee;
 use meridian_proofs::encode::{EncodedBlob, encode};
@@ -23,9 +26,10 @@ use meridian_proto::convert::LogItem;
 use meridian_proto::error::{ApiError, Reason};
 use tokio::time::{Instant, sleep};
 
-use crate::load::Acknowledged;
-use crate::members::Member;
-use crate::mirror::Mirror;
+use self::clients::Acknowledged;
+use self::members::Member;
+use self::mirror::Mirror;
+use crate::random::Random;
 
 /// Earlier blobs that are compared again after each restart.
 const SAMPLE: usize = 32;
@@ -41,17 +45,20 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What one check compared.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Compared {
-    pub(crate) blobs: u64,
-    pub(crate) row_bytes: u64,
+pub struct Compared {
+    /// Blobs.
+    pub blobs: u64,
+    /// Bytes of rows, over all replicas.
+    pub row_bytes: u64,
 }
 
 /// What is known of one network from what clients were given and members answered.
-pub(crate) struct Oracle {
+pub struct Oracle {
     committee: Arc<Committee>,
     channels: Channels,
     random: Random,
-    pub(crate) logs: BTreeMap<Address, Mirror>,
+    /// The logs, by gateway.
+    pub logs: BTreeMap<Address, Mirror>,
     /// The latest checkpoint of each log (second) that each member (first) has shown.
     shown: BTreeMap<(Address, Address), Checkpoint>,
     /// Size and timestamp up to which each replica (first) is known to have cosigned each log (second).
@@ -63,7 +70,9 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    pub(crate) fn new(committee: Arc<Committee>, channels: Channels, seed: u64) -> Self {
+    /// Knows nothing yet. The seed decides which of the earlier blobs are compared again.
+    #[must_use]
+    pub fn new(committee: Arc<Committee>, channels: Channels, seed: u64) -> Self {
         let logs = committee.gateways().iter().map(|gateway| (gateway.address, Mirror::default()));
         Self {
             logs: logs.collect(),
@@ -79,11 +88,10 @@ impl Oracle {
 
     /// Checks everything but rows, then at each replica the rows of all blobs that were certified since it was last up
     /// for a check, and at all of them those of some earlier blobs.
-    pub(crate) async fn check(
-        &mut self,
-        up: &[Member],
-        acknowledged: &[Arc<Acknowledged>],
-    ) -> Result<Compared> {
+    ///
+    /// # Errors
+    /// What contradicts something else, or is lost.
+    pub async fn check(&mut self, up: &[Member], acknowledged: &[Arc<Acknowledged>]) -> Result<Compared> {
         self.check_logs(up, acknowledged).await?;
         let replicas: Vec<&Member> = up.iter().filter(|member| !member.is_gateway).collect();
         let compared = |replica: &Member| self.compared.get(&replica.address).copied().unwrap_or_default();
@@ -102,11 +110,10 @@ impl Oracle {
     }
 
     /// Checks everything; nothing may be left that no log explains.
-    pub(crate) async fn check_all(
-        &mut self,
-        up: &[Member],
-        acknowledged: &[Arc<Acknowledged>],
-    ) -> Result<Compared> {
+    ///
+    /// # Errors
+    /// What contradicts something else, or is lost.
+    pub async fn check_all(&mut self, up: &[Member], acknowledged: &[Arc<Acknowledged>]) -> Result<Compared> {
         self.taken = 0;
         self.check_logs(up, acknowledged).await?;
         for mirror in self.logs.values() {

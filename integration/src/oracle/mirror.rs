@@ -12,7 +12,7 @@ use meridian_proofs::log::{CompactRange, LogEntry};
 /// The root of every size follows from the entries, so checkpoints that all have these roots are consistent with each
 /// other, whichever two are taken.
 #[derive(Debug, Default)]
-pub(crate) struct Mirror {
+pub struct Mirror {
     entries: Vec<LogEntry>,
     range: CompactRange,
     /// The root of each size from 1.
@@ -25,26 +25,35 @@ pub(crate) struct Mirror {
 }
 
 impl Mirror {
-    pub(crate) fn size(&self) -> u64 {
+    /// Entries that are known.
+    #[must_use]
+    pub fn size(&self) -> u64 {
         self.range.size()
     }
 
-    pub(crate) fn entry(&self, index: u64) -> Option<&LogEntry> {
+    /// The entry at an index, where it is known.
+    #[must_use]
+    pub fn entry(&self, index: u64) -> Option<&LogEntry> {
         self.entries.get(usize::try_from(index).ok()?)
     }
 
     /// Different checkpoints that were seen.
-    pub(crate) fn checkpoints(&self) -> usize {
+    #[must_use]
+    pub fn checkpoints(&self) -> usize {
         self.seen.len()
     }
 
     /// Checkpoints that no entries lead to so far.
-    pub(crate) fn unlinked(&self) -> &[Checkpoint] {
+    #[must_use]
+    pub fn unlinked(&self) -> &[Checkpoint] {
         &self.unlinked
     }
 
     /// Takes the entries from [`Mirror::size`] on.
-    pub(crate) fn extend(&mut self, entries: &[LogEntry]) -> Result<()> {
+    ///
+    /// # Errors
+    /// When a checkpoint that was seen has another root.
+    pub fn extend(&mut self, entries: &[LogEntry]) -> Result<()> {
         for entry in entries {
             self.range.append(entry.leaf());
             self.roots.push(self.range.root());
@@ -57,7 +66,10 @@ impl Mirror {
     }
 
     /// Takes a checkpoint, whose signature was checked.
-    pub(crate) fn see(&mut self, checkpoint: Checkpoint) -> Result<()> {
+    ///
+    /// # Errors
+    /// When it contradicts the entries or another checkpoint.
+    pub fn see(&mut self, checkpoint: Checkpoint) -> Result<()> {
         if !self.seen.insert(checkpoint) {
             return Ok(());
         }

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
-use meridian_integration::devnet::Devnet;
 use meridian_node::devnet::Plan;
 use meridian_proofs::Address;
 use tokio::time::sleep;
+
+use crate::devnet::Devnet;
 
 /// Lines of each log that are shown with a failure.
 const LOG_LINES: usize = 60;
@@ -18,21 +19,32 @@ const PROCESS: Duration = Duration::from_secs(30);
 
 /// A process of the network.
 #[derive(Clone, Debug)]
-pub(crate) struct Member {
-    pub(crate) name: String,
-    pub(crate) endpoint: String,
-    pub(crate) address: Address,
-    pub(crate) is_gateway: bool,
-    pub(crate) is_up: bool,
+pub struct Member {
+    /// The devnet's name for it.
+    pub name: String,
+    /// Where it answers.
+    pub endpoint: String,
+    /// The address of its key.
+    pub address: Address,
+    /// Whether it is a gateway, or else a replica.
+    pub is_gateway: bool,
+    /// Whether it runs.
+    pub is_up: bool,
 }
 
-pub(crate) struct Members {
+/// All members of a devnet.
+pub struct Members {
     devnet: Arc<Devnet>,
-    pub(crate) all: Vec<Member>,
+    /// In the devnet's order.
+    pub all: Vec<Member>,
 }
 
 impl Members {
-    pub(crate) fn of(devnet: Arc<Devnet>) -> Result<Self> {
+    /// Those of a devnet in which all are up.
+    ///
+    /// # Errors
+    /// When the devnet has no plan, or a member that is in no committee.
+    pub fn of(devnet: Arc<Devnet>) -> Result<Self> {
         let committee = devnet.committee();
         let gateways = committee.gateways().iter().map(|gateway| (&gateway.endpoint, gateway.address, true));
         let seats = committee.seats().iter().map(|seat| (&seat.endpoint, seat.address, false));
@@ -47,20 +59,28 @@ impl Members {
         Ok(Self { devnet, all })
     }
 
-    pub(crate) fn places(&self, up: bool) -> Vec<usize> {
+    /// Where those are in the list that are up, or those that are not.
+    #[must_use]
+    pub fn places(&self, up: bool) -> Vec<usize> {
         (0..self.all.len()).filter(|place| self.all[*place].is_up == up).collect()
     }
 
-    pub(crate) fn up(&self) -> impl Iterator<Item = &Member> {
+    /// Those that are up.
+    pub fn up(&self) -> impl Iterator<Item = &Member> {
         self.all.iter().filter(|member| member.is_up)
     }
 
-    pub(crate) fn replicas_up(&self) -> usize {
+    /// How many replicas are up.
+    #[must_use]
+    pub fn replicas_up(&self) -> usize {
         self.up().filter(|member| !member.is_gateway).count()
     }
 
     /// Kills some at once.
-    pub(crate) async fn kill(&mut self, places: &[usize]) -> Result<()> {
+    ///
+    /// # Errors
+    /// When one cannot be killed.
+    pub async fn kill(&mut self, places: &[usize]) -> Result<()> {
         let kills = places.iter().map(|place| {
             let (devnet, name) = (Arc::clone(&self.devnet), self.all[*place].name.clone());
             tokio::task::spawn_blocking(move || devnet.kill(&name))
@@ -73,7 +93,10 @@ impl Members {
     }
 
     /// Starts one again and waits until it serves.
-    pub(crate) async fn revive(&mut self, place: usize) -> Result<()> {
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn revive(&mut self, place: usize) -> Result<()> {
         let (devnet, name) = (Arc::clone(&self.devnet), self.all[place].name.clone());
         tokio::task::spawn_blocking(move || devnet.revive(&name)).await??;
         self.all[place].is_up = true;
@@ -81,7 +104,10 @@ impl Members {
     }
 
     /// Starts one again and kills it so many milliseconds later, which is mostly before it serves.
-    pub(crate) async fn kill_while_it_starts(&self, place: usize, wait: u64) -> Result<()> {
+    ///
+    /// # Errors
+    /// When there is no process to kill in time.
+    pub async fn kill_while_it_starts(&self, place: usize, wait: u64) -> Result<()> {
         let (devnet, name) = (Arc::clone(&self.devnet), self.all[place].name.clone());
         let start = {
             let (devnet, name) = (Arc::clone(&devnet), name.clone());
@@ -103,7 +129,8 @@ impl Members {
     }
 
     /// Lines in which members say that something is wrong with themselves.
-    pub(crate) fn faults(&self) -> Vec<String> {
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         for member in &self.all {
             let log = self.log(member);
@@ -114,7 +141,8 @@ impl Members {
     }
 
     /// How the logs of all members end.
-    pub(crate) fn said(&self) -> String {
+    #[must_use]
+    pub fn said(&self) -> String {
         let said = self.all.iter().map(|member| {
             let log = self.log(member);
             let lines: Vec<&str> = log.lines().collect();

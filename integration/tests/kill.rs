@@ -6,11 +6,6 @@
 //!
 //! A killed process leaves to the kernel what it has written, so nothing here tells what was synced.
 
-mod load;
-mod members;
-mod mirror;
-mod oracle;
-
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -22,13 +17,13 @@ use meridian_client::Silent;
 use meridian_client::submit::{PutError, least_expiry, unix_now};
 use meridian_integration::devnet::Devnet;
 use meridian_integration::network::eventually;
+use meridian_integration::oracle::Oracle;
+use meridian_integration::oracle::clients::{Acknowledged, Clients, Draft, options, refusal};
+use meridian_integration::oracle::members::Members;
+use meridian_integration::oracle::mirror::Mirror;
 use meridian_integration::random::Random;
 use meridian_proto::error::Reason;
 use tokio::time::sleep;
-
-use load::{Acknowledged, Draft, Load, options};
-use members::Members;
-use oracle::Oracle;
 
 /// Kills without `MERIDIAN_KILLS`.
 const KILLS: u64 = 20;
@@ -125,7 +120,7 @@ impl fmt::Display for Total {
 struct Run {
     devnet: Arc<Devnet>,
     members: Members,
-    load: Load,
+    clients: Clients,
     oracle: Oracle,
     /// Of what is looked at after a restart. Apart from the schedule, which may not depend on what was certified.
     choice: Random,
@@ -137,7 +132,7 @@ impl Run {
         let (committee, channels) = (Arc::clone(devnet.committee()), devnet.channels().clone());
         Ok(Self {
             members: Members::of(Arc::clone(&devnet))?,
-            load: Load::new(Arc::clone(&devnet)),
+            clients: Clients::new(Arc::clone(&devnet)),
             oracle: Oracle::new(committee, channels, random.number()),
             choice: Random::new(random.number()),
             devnet,
@@ -146,12 +141,12 @@ impl Run {
 
     async fn run(mut self, random: &mut Random, kills: u64, total: &mut Total) -> Result<()> {
         let ran = self.work(random, kills, total).await;
-        total.puts += u64::try_from(self.load.acknowledged.len())?;
-        total.reads += self.load.reads;
-        for (why, count) in &self.load.refusals {
+        total.puts += u64::try_from(self.clients.acknowledged.len())?;
+        total.reads += self.clients.reads;
+        for (why, count) in &self.clients.refusals {
             *total.refusals.entry(why.clone()).or_default() += count;
         }
-        total.checkpoints += self.oracle.logs.values().map(mirror::Mirror::checkpoints).sum::<usize>();
+        total.checkpoints += self.oracle.logs.values().map(Mirror::checkpoints).sum::<usize>();
         if ran.is_err() {
             eprintln!("{}", self.members.said());
         }
@@ -161,7 +156,7 @@ impl Run {
     async fn work(&mut self, random: &mut Random, kills: u64, total: &mut Total) -> Result<()> {
         let mut left = usize::try_from(kills)?;
         while left > 0 {
-            self.load.begin(random);
+            self.clients.begin(random);
             let longest = *random.pick(&PAUSES);
             sleep(Duration::from_millis(random.below(longest))).await;
             let (mut up, down) = (self.members.places(true), self.members.places(false));
@@ -187,7 +182,7 @@ impl Run {
                     self.revive(place, total).await?;
                 }
             }
-            self.load.collect()?;
+            self.clients.collect()?;
         }
         self.settle(total).await
     }
@@ -198,7 +193,7 @@ impl Run {
         self.count(places, total);
         let draft = Draft::draw(random);
         if self.members.replicas_up() < self.devnet.committee().min_copies() {
-            let refusal = self.load.put(draft).await?.context("certified without a quorum")?;
+            let refusal = self.clients.put(draft).await?.context("certified without a quorum")?;
             let named = refusal.metadata.get("missing_regions").is_some_and(|regions| !regions.is_empty());
             ensure!(refusal.reason != Reason::QuorumUnreachable || named, "which regions? {refusal:?}");
         }
@@ -227,9 +222,9 @@ impl Run {
     }
 
     async fn check(&mut self, all: bool, total: &mut Total) -> Result<()> {
-        self.load.collect()?;
+        self.clients.collect()?;
         let up: Vec<_> = self.members.up().cloned().collect();
-        let acknowledged = self.load.acknowledged.clone();
+        let acknowledged = self.clients.acknowledged.clone();
         let compared = if all {
             self.oracle.check_all(&up, &acknowledged).await?
         } else {
@@ -259,7 +254,7 @@ impl Run {
         let submitter = self.devnet.submitter_to(vec![gateway.endpoint.clone()]);
         let again = eventually(DEADLINE, "a certificate for a repeated put", async || {
             match submitter.put(blob.draft.payload(), &options(), &Silent).await {
-                Err(error @ PutError::Failed(_)) => load::refusal(&error).err().map(Err),
+                Err(error @ PutError::Failed(_)) => refusal(&error).err().map(Err),
                 answer => Some(answer.map_err(Into::into)),
             }
         });
@@ -277,9 +272,11 @@ impl Run {
     /// A blob of which a cosigner is up can be read.
     async fn read(&mut self, blob: &Acknowledged) -> Result<()> {
         if self.members.up().any(|member| blob.signers.contains(&member.address)) {
-            eventually(DEADLINE, "a read of a certified blob", async || match self.load.read(blob).await {
-                Ok(came) => came.then_some(Ok(())),
-                Err(error) => Some(Err(error)),
+            eventually(DEADLINE, "a read of a certified blob", async || {
+                match self.clients.read(blob).await {
+                    Ok(came) => came.then_some(Ok(())),
+                    Err(error) => Some(Err(error)),
+                }
             })
             .await??;
         }
@@ -291,18 +288,18 @@ impl Run {
         for place in self.members.places(false) {
             self.revive(place, total).await?;
         }
-        self.load.finish().await?;
-        for draft in std::mem::take(&mut self.load.refused) {
+        self.clients.finish().await?;
+        for draft in std::mem::take(&mut self.clients.refused) {
             eventually(DEADLINE, "a certificate for what was refused before", async || {
-                match self.load.put(draft).await {
+                match self.clients.put(draft).await {
                     Ok(refused) => refused.is_none().then_some(Ok(())),
                     Err(error) => Some(Err(error)),
                 }
             })
             .await??;
         }
-        let full = stream::iter(&self.load.acknowledged).map(|blob| self.complete(blob)).buffered(8);
-        self.load.acknowledged = full.try_collect().await?;
+        let full = stream::iter(&self.clients.acknowledged).map(|blob| self.complete(blob)).buffered(8);
+        self.clients.acknowledged = full.try_collect().await?;
         self.check(true, total).await.context("at the end")?;
         let faults = self.members.faults();
         ensure!(faults.is_empty(), "members logged {faults:#?}");

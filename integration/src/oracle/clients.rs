@@ -9,14 +9,15 @@ use bytes::Bytes;
 use meridian_client::Silent;
 use meridian_client::fetch::{FaultKind, ReadError, Reader};
 use meridian_client::submit::{Failure, PutError, PutOptions, Receipt};
-use meridian_integration::devnet::Devnet;
-use meridian_integration::random::Random;
-use meridian_integration::{network, payload};
 use meridian_proofs::Address;
 use meridian_proofs::certificate::Certificate;
 use meridian_proto::error::{ApiError, Class, Reason};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
+
+use crate::devnet::Devnet;
+use crate::random::Random;
+use crate::{network, payload};
 
 /// Puts and reads that begin with each step.
 const PUTS: usize = 6;
@@ -29,20 +30,22 @@ const SPREADS: [u64; 2] = [50, 800];
 const RETENTION: u64 = 7_200;
 
 /// How everything is put.
-pub(crate) fn options() -> PutOptions {
+#[must_use]
+pub fn options() -> PutOptions {
     PutOptions { retention: RETENTION, ..network::options() }
 }
 
 /// A payload, by what it is made from.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Draft {
+pub struct Draft {
     length: usize,
     seed: u64,
 }
 
 impl Draft {
     /// Mostly short ones: all together have to fit the disk of a small machine five times.
-    pub(crate) fn draw(random: &mut Random) -> Self {
+    #[must_use]
+    pub fn draw(random: &mut Random) -> Self {
         let length = match random.below(100) {
             0..2 => 8 << 20,
             2..10 => 1 << 20,
@@ -52,22 +55,28 @@ impl Draft {
         Self { length, seed: random.number() }
     }
 
-    pub(crate) fn payload(self) -> Bytes {
+    /// The payload.
+    #[must_use]
+    pub fn payload(self) -> Bytes {
         payload::noise(self.length, self.seed)
     }
 }
 
 /// A put that got its certificate.
 #[derive(Clone, Debug)]
-pub(crate) struct Acknowledged {
-    pub(crate) draft: Draft,
-    pub(crate) certificate: Certificate,
+pub struct Acknowledged {
+    /// What was put.
+    pub draft: Draft,
+    /// What came back.
+    pub certificate: Certificate,
     /// Replicas that cosigned the certificate's checkpoint.
-    pub(crate) signers: Vec<Address>,
+    pub signers: Vec<Address>,
 }
 
 impl Acknowledged {
-    pub(crate) fn gateway(&self) -> Address {
+    /// Whose log it is in.
+    #[must_use]
+    pub fn gateway(&self) -> Address {
         self.certificate.checkpoint.signed.checkpoint.gateway
     }
 }
@@ -79,20 +88,24 @@ enum Outcome {
 }
 
 /// Puts and reads that are on their way, and what became of the others.
-pub(crate) struct Load {
+pub struct Clients {
     devnet: Arc<Devnet>,
     reader: Reader,
     tasks: JoinSet<Outcome>,
     /// In the order in which the answers came.
-    pub(crate) acknowledged: Vec<Arc<Acknowledged>>,
-    pub(crate) refused: Vec<Draft>,
+    pub acknowledged: Vec<Arc<Acknowledged>>,
+    /// Puts that were refused.
+    pub refused: Vec<Draft>,
     /// How often puts and reads were refused, by the reason.
-    pub(crate) refusals: BTreeMap<String, u64>,
-    pub(crate) reads: u64,
+    pub refusals: BTreeMap<String, u64>,
+    /// Reads that were answered.
+    pub reads: u64,
 }
 
-impl Load {
-    pub(crate) fn new(devnet: Arc<Devnet>) -> Self {
+impl Clients {
+    /// Clients of a network.
+    #[must_use]
+    pub fn new(devnet: Arc<Devnet>) -> Self {
         Self {
             reader: devnet.reader(),
             devnet,
@@ -105,7 +118,7 @@ impl Load {
     }
 
     /// Begins some more puts and reads. Takes the same numbers from the sequence whatever happened before.
-    pub(crate) fn begin(&mut self, random: &mut Random) {
+    pub fn begin(&mut self, random: &mut Random) {
         let spread = *random.pick(&SPREADS);
         for _ in 0..PUTS {
             let (draft, wait) = (Draft::draw(random), random.below(spread));
@@ -132,7 +145,10 @@ impl Load {
     }
 
     /// Takes the answers that have come.
-    pub(crate) fn collect(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// An answer that no client may get.
+    pub fn collect(&mut self) -> Result<()> {
         while let Some(outcome) = self.tasks.try_join_next() {
             self.note(outcome?)?;
         }
@@ -140,7 +156,10 @@ impl Load {
     }
 
     /// Waits for all answers.
-    pub(crate) async fn finish(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// An answer that no client may get.
+    pub async fn finish(&mut self) -> Result<()> {
         while let Some(outcome) = self.tasks.join_next().await {
             self.note(outcome?)?;
         }
@@ -148,7 +167,10 @@ impl Load {
     }
 
     /// Puts one payload now, and gives back the reason where it was refused.
-    pub(crate) async fn put(&mut self, draft: Draft) -> Result<Option<ApiError>> {
+    ///
+    /// # Errors
+    /// An answer that no client may get.
+    pub async fn put(&mut self, draft: Draft) -> Result<Option<ApiError>> {
         let put = self.devnet.submitter().put(draft.payload(), &options(), &Silent).await;
         let reason = match &put {
             Ok(_) => None,
@@ -159,7 +181,10 @@ impl Load {
     }
 
     /// Reads one blob now; true where it came.
-    pub(crate) async fn read(&mut self, blob: &Acknowledged) -> Result<bool> {
+    ///
+    /// # Errors
+    /// An answer that no client may get.
+    pub async fn read(&mut self, blob: &Acknowledged) -> Result<bool> {
         let outcome = read(&self.reader, blob).await;
         let came = matches!(outcome, Outcome::Read(_));
         self.note(outcome).map(|()| came)
@@ -209,7 +234,10 @@ async fn read(reader: &Reader, blob: &Acknowledged) -> Outcome {
 
 /// The last gateway's reason, where all said "later" or "elsewhere": anything else is a fault, and so is a bad
 /// certificate.
-pub(crate) fn refusal(error: &PutError) -> Result<ApiError> {
+///
+/// # Errors
+/// The fault.
+pub fn refusal(error: &PutError) -> Result<ApiError> {
     let PutError::Failed(attempts) = error else { bail!("a put failed: {error}") };
     for attempt in attempts {
         match &attempt.failure {
