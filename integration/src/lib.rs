@@ -5,6 +5,7 @@ pub mod devnet;
 pub mod folder;
 pub mod kept;
 pub mod keys;
+pub mod knobs;
 pub mod liars;
 pub mod load;
 pub mod metrics;

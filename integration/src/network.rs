@@ -18,6 +18,7 @@ use meridian_client::rpc::Channels;
 use meridian_client::submit::{PutOptions, Submitter};
 use meridian_node::{gateway, replica};
 use meridian_proofs::Address;
+use meridian_proofs::certificate::Certificate;
 use meridian_proofs::committee::{Committee, Seat};
 use meridian_proofs::ids::Namespace;
 use meridian_proto::convert::GatewayPhase;
@@ -301,6 +302,31 @@ pub fn options() -> PutOptions {
         expected: None,
         kzg_root: None,
     }
+}
+
+/// Waits until every region has a blob, and gives the certificate of the same entry that says so, with who cosigned it.
+///
+/// # Errors
+/// When that takes longer than `limit`, or the gateway has another entry.
+pub async fn complete(
+    committee: &Committee,
+    channels: &Channels,
+    before: &Certificate,
+    limit: Duration,
+) -> Result<(Certificate, Vec<Address>)> {
+    let gateway = before.checkpoint.signed.checkpoint.gateway;
+    let gateway = committee.gateway(&gateway).context("a gateway of the committee")?;
+    let rpc = channels.gateway(&gateway.endpoint)?;
+    let what = format!("a certificate of {} by {} with all regions", before.id(), gateway.endpoint);
+    let (fuller, signers) = eventually(limit, &what, async || {
+        let fuller = rpc.certificate(before.id(), Some(before.entry.namespace)).await.ok()?;
+        let verified = fuller.verify(committee).ok()?;
+        (verified.complete.len() == committee.regions().len()).then_some((fuller, verified.signers))
+    })
+    .await?;
+    let is_same = (fuller.index, fuller.entry) == (before.index, before.entry);
+    ensure!(is_same, "the gateway has {fuller:?}, and gave {before:?} before");
+    Ok((fuller, signers))
 }
 
 /// Waits until a condition holds, looking every few milliseconds.

@@ -17,8 +17,8 @@ use meridian_client::chain::source::{CommitteeSource, FixedSource};
 use meridian_client::fetch::Reader;
 use meridian_client::rpc::Channels;
 use meridian_client::submit::{PutError, Receipt, Submitter};
-use meridian_integration::network::{eventually, options};
-use meridian_integration::oracle::clients::refusal;
+use meridian_integration::network::{complete, options};
+use meridian_integration::oracle::clients::{put_at_last, refusal};
 use meridian_integration::payload;
 use meridian_integration::programs::Programs;
 use meridian_node::devnet::{Kind, Options, Plan};
@@ -176,10 +176,14 @@ impl Lan {
         ip(&format!("link set {} up", cable(host)))
     }
 
-    async fn put(&self, payload: Bytes) -> Result<Receipt, PutError> {
+    fn submitter(&self) -> Submitter {
         let view = FixedSource::new(Arc::clone(&self.committee)).view();
         let gateways = vec![self.committee.gateways()[0].endpoint.clone()];
-        Submitter::new(view, self.channels.clone(), gateways).put(payload, &options(), &Silent).await
+        Submitter::new(view, self.channels.clone(), gateways)
+    }
+
+    async fn put(&self, payload: Bytes) -> Result<Receipt, PutError> {
+        self.submitter().put(payload, &options(), &Silent).await
     }
 
     async fn read(&self, certificate: &Certificate) -> Result<Bytes> {
@@ -189,23 +193,11 @@ impl Lan {
 
     /// Waits until every region has a blob.
     async fn complete(&self, certificate: &Certificate) -> Result<()> {
-        let rpc = self.channels.gateway(&self.committee.gateways()[0].endpoint)?;
-        let (id, namespace) = (certificate.id(), options().namespace);
-        eventually(PATIENCE, "a certificate with all regions", async || {
-            let fuller = rpc.certificate(id, Some(namespace)).await.ok()?;
-            let verified = fuller.verify(&self.committee).ok()?;
-            (verified.complete.len() == self.committee.regions().len()).then_some(())
-        })
-        .await
+        complete(&self.committee, &self.channels, certificate, PATIENCE).await.map(drop)
     }
 
-    /// Puts until it is certified, as a sequencer does.
     async fn put_at_last(&self, payload: &Bytes) -> Result<Receipt> {
-        eventually(PATIENCE, "a certificate", async || match self.put(payload.clone()).await {
-            Ok(receipt) => Some(Ok(receipt)),
-            Err(error) => refusal(&error).err().map(Err),
-        })
-        .await?
+        put_at_last(&self.submitter(), payload, &options(), PATIENCE).await
     }
 
     fn said(&self) -> String {

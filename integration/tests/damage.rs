@@ -1,8 +1,10 @@
 //! Damage to every kind of file of a replica's store, while it is stopped and while it runs: all of it is found, none is
 //! served, and all is repaired from the others.
 //!
-//! `MERIDIAN_DAMAGE=N` sets the number of cases, `MERIDIAN_SEED=S` another order of them.
+//! `MERIDIAN_DAMAGE=N` sets the number of cases, `MERIDIAN_SEED=S` another order of them. Many cases take several networks,
+//! some at a time.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -10,8 +12,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use futures::stream::{self, StreamExt};
 use meridian_client::Silent;
 use meridian_integration::kept::Kept;
+use meridian_integration::knobs;
 use meridian_integration::network::{Name, Network, Plan, eventually};
 use meridian_integration::payload;
 use meridian_integration::random::Random;
@@ -19,8 +23,10 @@ use meridian_node::replica;
 
 /// Cases of `make test`.
 const CASES: u64 = 200;
-/// Cases after which a long run says how far it is.
-const PROGRESS: u64 = 500;
+/// Cases after which another network is started, with the next seed.
+const CASES_PER_NETWORK: u64 = 500;
+/// Networks at a time: each waits most of the time until a replica has looked at everything.
+const AT_A_TIME: usize = 4;
 const SECTOR: usize = 512;
 /// Longest time until damage is found and repaired.
 const REPAIR: Duration = Duration::from_secs(120);
@@ -89,6 +95,9 @@ fn spoil(path: &Path, harm: Harm, random: &mut Random) -> Result<bool> {
     }
     Ok(true)
 }
+
+/// How often each kind of file was harmed, while the replica ran and while it did not.
+type Seen = BTreeMap<(String, bool), u64>;
 
 struct World {
     network: Network,
@@ -192,11 +201,28 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_is_found_never_served_and_repaired() -> Result<()> {
-    let number = |name: &str, default| std::env::var(name).map_or(Ok(default), |it| it.parse::<u64>());
-    let (cases, seed) = (number("MERIDIAN_DAMAGE", CASES)?, number("MERIDIAN_SEED", 1)?);
+    let cases = knobs::number("MERIDIAN_DAMAGE")?.unwrap_or(CASES);
+    let seeds = knobs::number("MERIDIAN_SEED")?.unwrap_or(1)..;
+    let parts = (0..cases).step_by(usize::try_from(CASES_PER_NETWORK)?);
+    let parts = parts.map(|done| CASES_PER_NETWORK.min(cases - done)).zip(seeds);
+    let parts = stream::iter(parts).map(|(cases, seed)| damage(cases, seed));
+    let mut parts = parts.buffer_unordered(AT_A_TIME);
+    let mut seen = Seen::new();
+    while let Some(part) = parts.next().await {
+        for (what, count) in part? {
+            *seen.entry(what).or_default() += count;
+        }
+        println!("{} of {cases} cases", seen.values().sum::<u64>());
+    }
+    println!("by kind of file, and whether the replica ran: {seen:?}");
+    Ok(())
+}
+
+/// Does harm to the replicas of one network, again and again.
+async fn damage(cases: u64, seed: u64) -> Result<Seen> {
     let mut world = World::start().await?;
     let mut random = Random::new(seed);
-    let mut seen = std::collections::BTreeMap::<(String, bool), u64>::new();
+    let mut seen = Seen::new();
     let mut case = 0;
     while case < cases {
         let place = random.place(5);
@@ -207,7 +233,7 @@ async fn damage_is_found_never_served_and_repaired() -> Result<()> {
         }
         let store = world.network.folder(name).join("store");
         // Several at once: each is a case.
-        let several = 1 + random.place(9);
+        let several = (1 + random.below(9)).min(cases - case);
         for _ in 0..several {
             let files = files(&store)?;
             let mut kinds: Vec<String> = files.iter().map(|path| kind(path)).collect();
@@ -227,11 +253,12 @@ async fn damage_is_found_never_served_and_repaired() -> Result<()> {
             }
             *seen.entry((chosen.clone(), runs)).or_default() += 1;
             case += 1;
-            if case % PROGRESS == 0 {
-                println!("{case} of {cases} cases");
-            }
         }
-        let context = || format!("MERIDIAN_SEED={seed}, case {case}, replica {place}, running: {runs}");
+        let context = || {
+            format!(
+                "MERIDIAN_SEED={seed} MERIDIAN_DAMAGE={cases}, case {case}, replica {place}, running: {runs}"
+            )
+        };
         if !runs {
             world.revive(place).await.with_context(context)?;
         }
@@ -244,8 +271,7 @@ async fn damage_is_found_never_served_and_repaired() -> Result<()> {
         let read = world.network.reader().payload(certificate.id(), &Silent).await?;
         ensure!(read.payload == *payload, "bytes differ");
     }
-    println!("{cases} cases, seed {seed}; by kind of file, and whether the replica ran: {seen:?}");
-    Ok(())
+    Ok(seen)
 }
 
 #[test]

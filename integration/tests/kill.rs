@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use meridian_client::Silent;
-use meridian_client::submit::{PutError, least_expiry, unix_now};
+use meridian_client::submit::{least_expiry, unix_now};
 use meridian_integration::devnet::Devnet;
-use meridian_integration::network::eventually;
+use meridian_integration::knobs;
+use meridian_integration::network::{complete, eventually};
 use meridian_integration::oracle::Oracle;
-use meridian_integration::oracle::clients::{Acknowledged, Clients, Draft, options, refusal};
+use meridian_integration::oracle::clients::{Acknowledged, Clients, Draft, options, put_at_last};
 use meridian_integration::oracle::members::Members;
 use meridian_integration::oracle::mirror::Mirror;
 use meridian_integration::random::Random;
@@ -48,11 +48,8 @@ const DEADLINE: Duration = Duration::from_secs(180);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_certified_survives_every_kill() -> Result<()> {
-    let seed = match number("MERIDIAN_SEED")? {
-        Some(seed) => seed,
-        None => getrandom::u64().map_err(|error| anyhow::anyhow!("no randomness: {error}"))?,
-    };
-    let kills = number("MERIDIAN_KILLS")?.unwrap_or(KILLS);
+    let seed = knobs::seed()?;
+    let kills = knobs::number("MERIDIAN_KILLS")?.unwrap_or(KILLS);
     println!("MERIDIAN_SEED={seed} MERIDIAN_KILLS={kills}");
     let (begun, mut random) = (Instant::now(), Random::new(seed));
     let mut total = Total::default();
@@ -64,12 +61,6 @@ async fn what_is_certified_survives_every_kill() -> Result<()> {
     }
     println!("seed {seed}, {total}, {} s", begun.elapsed().as_secs());
     Ok(())
-}
-
-fn number(variable: &str) -> Result<Option<u64>> {
-    let Some(value) = std::env::var_os(variable) else { return Ok(None) };
-    let value = value.to_str().and_then(|value| value.parse().ok());
-    Ok(Some(value.with_context(|| format!("{variable} must be a number"))?))
 }
 
 /// What happened in all networks.
@@ -252,13 +243,7 @@ impl Run {
             return Ok(());
         }
         let submitter = self.devnet.submitter_to(vec![gateway.endpoint.clone()]);
-        let again = eventually(DEADLINE, "a certificate for a repeated put", async || {
-            match submitter.put(blob.draft.payload(), &options(), &Silent).await {
-                Err(error @ PutError::Failed(_)) => refusal(&error).err().map(Err),
-                answer => Some(answer.map_err(Into::into)),
-            }
-        });
-        let again = again.await??.certificate;
+        let again = put_at_last(&submitter, &blob.draft.payload(), &options(), DEADLINE).await?.certificate;
         let before = &blob.certificate;
         ensure!(again.id() == before.id(), "another id: {} after {}", again.id(), before.id());
         if before.entry.expiry >= least_expiry(unix_now(), options().retention) {
@@ -289,15 +274,7 @@ impl Run {
             self.revive(place, total).await?;
         }
         self.clients.finish().await?;
-        for draft in std::mem::take(&mut self.clients.refused) {
-            eventually(DEADLINE, "a certificate for what was refused before", async || {
-                match self.clients.put(draft).await {
-                    Ok(refused) => refused.is_none().then_some(Ok(())),
-                    Err(error) => Some(Err(error)),
-                }
-            })
-            .await??;
-        }
+        self.clients.put_refused(DEADLINE).await?;
         let full = stream::iter(&self.clients.acknowledged).map(|blob| self.complete(blob)).buffered(8);
         self.clients.acknowledged = full.try_collect().await?;
         self.check(true, total).await.context("at the end")?;
@@ -308,19 +285,8 @@ impl Run {
 
     /// The certificate with all regions, once they have it.
     async fn complete(&self, blob: &Arc<Acknowledged>) -> Result<Arc<Acknowledged>> {
-        let committee = self.devnet.committee();
-        let gateway = committee.gateway(&blob.gateway()).context("a gateway of the committee")?;
-        let rpc = self.devnet.channels().gateway(&gateway.endpoint)?;
-        let (id, namespace) = (blob.certificate.id(), options().namespace);
-        let what = format!("a certificate of {id} by {} with all regions", gateway.endpoint);
-        let (certificate, signers) = eventually(DEADLINE, &what, async || {
-            let fuller = rpc.certificate(id, Some(namespace)).await.ok()?;
-            let verified = fuller.verify(committee).ok()?;
-            (verified.complete.len() == committee.regions().len()).then_some((fuller, verified.signers))
-        })
-        .await?;
-        let same = (certificate.index, certificate.entry) == (blob.certificate.index, blob.certificate.entry);
-        ensure!(same, "the gateway has {certificate:?}, and gave {:?} before", blob.certificate);
+        let (committee, channels) = (self.devnet.committee(), self.devnet.channels());
+        let (certificate, signers) = complete(committee, channels, &blob.certificate, DEADLINE).await?;
         Ok(Arc::new(Acknowledged { draft: blob.draft, certificate, signers }))
     }
 }

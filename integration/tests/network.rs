@@ -17,10 +17,11 @@ use bytes::Bytes;
 use meridian_client::Silent;
 use meridian_client::submit::{PutError, Receipt};
 use meridian_integration::devnet::Devnet;
+use meridian_integration::knobs;
 use meridian_integration::metrics::metric;
-use meridian_integration::network::{eventually, options};
+use meridian_integration::network::{complete, eventually, options};
 use meridian_integration::oracle::Oracle;
-use meridian_integration::oracle::clients::{Acknowledged, Clients, refusal};
+use meridian_integration::oracle::clients::{Acknowledged, Clients, put_at_last, refusal};
 use meridian_integration::oracle::members::Members;
 use meridian_integration::payload;
 use meridian_integration::random::Random;
@@ -127,26 +128,14 @@ impl Net {
         self.devnet.submitter().put(payload.clone(), &options(), &Silent).await
     }
 
-    /// Puts until it is certified, as a sequencer does: on a slow machine a good region may be silent for a moment.
     async fn put(&self, payload: &Bytes) -> Result<Receipt> {
-        eventually(DEADLINE, "a certificate", async || match self.try_put(payload).await {
-            Ok(receipt) => Some(Ok(receipt)),
-            Err(error) => refusal(&error).err().map(Err),
-        })
-        .await?
+        put_at_last(&self.devnet.submitter(), payload, &options(), DEADLINE).await
     }
 
     /// Waits until every region has a blob and says so.
     async fn complete(&self, certificate: &Certificate) -> Result<()> {
-        let committee = self.devnet.committee();
-        let rpc = self.devnet.channels().gateway(&committee.gateways()[0].endpoint)?;
-        let (id, namespace) = (certificate.id(), options().namespace);
-        eventually(DEADLINE, "a certificate with all regions", async || {
-            let fuller = rpc.certificate(id, Some(namespace)).await.ok()?;
-            let verified = fuller.verify(committee).ok()?;
-            (verified.complete.len() == committee.regions().len()).then_some(())
-        })
-        .await
+        let (committee, channels) = (self.devnet.committee(), self.devnet.channels());
+        complete(committee, channels, certificate, DEADLINE).await.map(drop)
     }
 
     /// Mends everything, and waits until all is as if nothing had been.
@@ -161,12 +150,6 @@ impl Net {
     async fn read(&self, certificate: &Certificate) -> Result<Bytes> {
         Ok(self.devnet.reader().payload(certificate.id(), &Silent).await?.payload)
     }
-}
-
-fn number(variable: &str) -> Result<Option<u64>> {
-    let Some(value) = std::env::var_os(variable) else { return Ok(None) };
-    let value = value.to_str().and_then(|value| value.parse().ok());
-    Ok(Some(value.with_context(|| format!("{variable} must be a number"))?))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -313,11 +296,8 @@ async fn replicas_without_each_other(net: &Net) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm() -> Result<()> {
     let _alone = ALONE.lock().await;
-    let seed = match number("MERIDIAN_SEED")? {
-        Some(seed) => seed,
-        None => getrandom::u64().map_err(|error| anyhow::anyhow!("no randomness: {error}"))?,
-    };
-    let rounds = number("MERIDIAN_ROUNDS")?.unwrap_or(ROUNDS);
+    let seed = knobs::seed()?;
+    let rounds = knobs::number("MERIDIAN_ROUNDS")?.unwrap_or(ROUNDS);
     println!("MERIDIAN_SEED={seed} MERIDIAN_ROUNDS={rounds}");
     let begun = Instant::now();
     let mut storm = Storm::start(seed).await?;
@@ -425,15 +405,7 @@ impl Storm {
     async fn calm(&mut self) -> Result<()> {
         self.net.wires.mend();
         self.clients.finish().await?;
-        for draft in std::mem::take(&mut self.clients.refused) {
-            eventually(DEADLINE, "a certificate for what was refused before", async || {
-                match self.clients.put(draft).await {
-                    Ok(refused) => refused.is_none().then_some(Ok(())),
-                    Err(error) => Some(Err(error)),
-                }
-            })
-            .await??;
-        }
+        self.clients.put_refused(DEADLINE).await?;
         let waiting: Vec<Arc<Acknowledged>> = self.clients.acknowledged.clone();
         for blob in &waiting {
             self.net.complete(&blob.certificate).await?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use meridian_client::Silent;
 use meridian_integration::kept::Kept;
+use meridian_integration::knobs;
 use meridian_integration::network::{eventually, options};
 use meridian_integration::pair::Pair;
 use meridian_integration::payload;
@@ -23,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_answered_survives_a_kill_at_every_place() -> Result<()> {
-    let rounds = std::env::var("MERIDIAN_POINTS").map_or(Ok(1), |it| it.parse::<u64>())?;
+    let rounds = knobs::number("MERIDIAN_POINTS")?.unwrap_or(1);
     let of_replica = OF_REPLICA.iter().map(|place| (0, *place));
     let of_gateway = OF_GATEWAY.iter().map(|place| (1, *place));
     for (host, place) in of_replica.chain(of_gateway) {

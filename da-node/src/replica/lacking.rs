@@ -1,6 +1,8 @@
 //! Fetches the rows that this replica owes and does not hold, by the entries of all logs: those of a seat that passed to it
 //! from another signer, and those of its own seats that its disk has lost.
 
+mod progress;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,8 +16,8 @@ use meridian_proofs::log::LogEntry;
 use meridian_proto::MAX_ENTRIES;
 use meridian_proto::convert::LogItem;
 use meridian_proto::error::{ApiError, Reason};
-use tokio::time::Instant;
 
+use self::progress::{Looked, Progress, Turn};
 use super::Replica;
 use super::cosign::REPAIRS;
 use super::epochs::{Standing, owed};
@@ -28,14 +30,10 @@ use crate::store::{Batch, Durability, StoreError};
 
 /// Longest wait for entries of others.
 const CALL: Duration = Duration::from_secs(10);
-/// How long one block may take before it is the next one's turn.
-const BLOCK: Duration = Duration::from_secs(60);
 /// Entries that are noted in one synced batch, once their rows are here.
 const AT_ONCE: usize = 64;
 /// How often they are noted.
 const NOTE_EVERY: Duration = Duration::from_millis(50);
-/// Longest time between two searches for entries that nobody who answered has.
-const LONGEST_SEARCH: Duration = Duration::from_secs(3600);
 
 /// What is left to do of all seats.
 #[derive(Debug, Default)]
@@ -50,17 +48,6 @@ pub(super) struct Lacking {
 
 /// A log in an epoch of a seat that was taken over.
 type Place = (Address, u64, Address);
-
-/// What came of a look at a block.
-#[derive(Clone, Copy)]
-struct Looked {
-    /// Entries whose rows could not be had, or for which there was no time.
-    failed: u64,
-    /// Entries that nobody who answered has.
-    missing: u64,
-    found: u64,
-    untried: u64,
-}
 
 /// What is here of the blob of an entry, and of the entry itself.
 enum State {
@@ -79,85 +66,6 @@ struct Seen {
     unnamed: Vec<(u64, LogEntry)>,
     /// How many blobs cannot be read.
     unreadable: usize,
-}
-
-/// The time that a block has before it is the next one's turn.
-struct Turn {
-    ends: Instant,
-    /// Index of the block's first entry.
-    start: u64,
-    /// Index of the first entry for which there was no time.
-    untried: AtomicU64,
-}
-
-impl Turn {
-    /// For what is done already.
-    fn endless() -> Self {
-        let ends = Instant::now() + LONGEST_SEARCH;
-        Self { ends, start: 0, untried: AtomicU64::new(0) }
-    }
-
-    /// Whether there is time for one more entry. They ask in their order: whichever is the first keeps its place.
-    fn check(&self, index: u64) -> Result<(), ApiError> {
-        if Instant::now() < self.ends {
-            return Ok(());
-        }
-        let _ = self.untried.compare_exchange(self.start, index, Ordering::Relaxed, Ordering::Relaxed);
-        Err(ApiError::new(Reason::Timeout, "it is another block's turn"))
-    }
-}
-
-/// How far the entries of a log are dealt with.
-#[derive(Debug, Default)]
-struct Progress {
-    /// All entries below were looked at.
-    seen: u64,
-    /// How many there are from there on.
-    unseen: u64,
-    /// Blocks in which something is left, by their first entry.
-    open: BTreeMap<u64, Open>,
-}
-
-/// A block of entries to which this replica has to come back.
-#[derive(Debug)]
-struct Open {
-    end: u64,
-    /// Entries whose rows are not here, or that nobody had.
-    left: u64,
-    wait: Duration,
-    again: Instant,
-    /// [`Lacking::found`] when it was looked at.
-    found: u64,
-    /// Index of the first entry for which there was no time.
-    untried: u64,
-}
-
-impl Progress {
-    fn left(&self) -> u64 {
-        self.unseen + self.open.values().map(|open| open.left).sum::<u64>()
-    }
-
-    /// Blocks whose time has come, or of which another seat may have found entries.
-    fn due(&self, found: u64) -> Vec<(u64, u64)> {
-        let now = Instant::now();
-        let due = self.open.iter().filter(|(_, open)| open.again <= now || open.found != found);
-        due.map(|(start, open)| (*start, open.end)).collect()
-    }
-
-    /// Notes how many rows of a block could not be had, and how many entries nobody who answered has: whoever has them
-    /// may be away, so they are looked for again, ever less often, until the epoch's last entry has expired for certain.
-    fn note(&mut self, (start, end): (u64, u64), looked: Looked) {
-        let Looked { failed, missing, found, untried } = looked;
-        let before = self.open.remove(&start);
-        if failed + missing > 0 {
-            let longest = if failed > 0 { LONGEST_WAIT } else { LONGEST_SEARCH };
-            // Whoever got further goes on.
-            let fruitless = before.filter(|open| open.left <= failed + missing);
-            let wait = fruitless.map_or(TICK, |open| open.wait.saturating_mul(2).min(longest));
-            let again = Instant::now() + wait;
-            self.open.insert(start, Open { end, left: failed + missing, wait, again, found, untried });
-        }
-    }
 }
 
 impl Lacking {
@@ -211,10 +119,8 @@ impl Replica {
                     .filter(|(other, _)| **other != place)
                     .map(|(_, progress)| progress.left())
                     .sum();
-                let progress = places.entry(place).or_insert_with(|| Progress {
-                    seen: entries_before(view, log, seat.epoch()),
-                    ..Progress::default()
-                });
+                let before = || Progress::from(entries_before(view, log, seat.epoch()));
+                let progress = places.entry(place).or_insert_with(before);
                 if let Err(error) = self.take_over_log(view, log, seat, progress, elsewhere).await {
                     tracing::warn!(%log, epoch = seat.epoch(), %error, "a log cannot be searched for rows that are owed");
                     is_searched = false;
@@ -307,15 +213,14 @@ impl Replica {
         let owed = entries.into_iter().filter(|(_, e)| e.epoch == seat.epoch() && e.expiry > due);
         let mut owed: Vec<_> = owed.collect();
         // First those for which there was no time before.
-        let from = progress.open.get(&start).map_or(start, |open| open.untried);
+        let from = progress.next_in(start);
         let first = owed.iter().position(|(index, _)| *index >= from).unwrap_or(0);
         owed.rotate_left(first);
-        let turn = Turn { ends: Instant::now() + BLOCK, start, untried: AtomicU64::new(start) };
+        let turn = Turn::begin();
         let failed = self.take_over_entries(*log, owed, seat, &turn).await;
         let found = self.lacking.found.load(Ordering::Relaxed);
-        let untried = turn.untried.into_inner();
-        let looked = Looked { failed: wide(failed), missing, found, untried };
-        progress.note((start, end), looked);
+        let looked = Looked { failed: wide(failed), missing, found, untried: turn.untried() };
+        progress.note((start, end), &looked);
         Ok(is_last)
     }
 
@@ -391,7 +296,12 @@ impl Replica {
             // Without locks: on a disk that has nothing, and on one that has everything, there is nothing to note.
             let (replica, some, standing) = (Arc::clone(self), some.to_vec(), seat.clone());
             let seen = cpu::blocking(move || replica.look_at(log, some, &standing)).await;
-            let (gone, unnoted) = self.name(log, seen.unnamed, seat, turn).await;
+            let has_time = seen.unnamed.first().is_none_or(|(first, _)| turn.check(*first).is_ok());
+            let (gone, unnoted) = if has_time {
+                self.name(log, seen.unnamed, seat).await
+            } else {
+                (Vec::new(), seen.unnamed.len())
+            };
             failed += seen.unreadable + unnoted;
             lacking.extend(seen.lacking.into_iter().chain(gone));
         }
@@ -411,7 +321,7 @@ impl Replica {
             let here: Vec<_> = some.into_iter().flatten().collect();
             failed += count - here.len();
             // They are here whosever turn it is; left are those whose rows came and went.
-            let (left, unreadable) = self.name(log, here, seat, &Turn::endless()).await;
+            let (left, unreadable) = self.name(log, here, seat).await;
             failed += left.len() + unreadable;
         }
         failed
@@ -439,12 +349,10 @@ impl Replica {
         log: Address,
         entries: Vec<(u64, LogEntry)>,
         seat: &Standing,
-        turn: &Turn,
     ) -> (Vec<(u64, LogEntry)>, usize) {
         let count = entries.len();
-        let Some((first, _)) = entries.first() else { return (Vec::new(), 0) };
-        if turn.check(*first).is_err() {
-            return (Vec::new(), count);
+        if count == 0 {
+            return (Vec::new(), 0);
         }
         // What is charged for a blob is written by one at a time, as by who cosigns.
         let lock = Arc::clone(&self.watched(log).cosigning).lock_owned().await;

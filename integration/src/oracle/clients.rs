@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use meridian_client::Silent;
 use meridian_client::fetch::{FaultKind, ReadError, Reader};
-use meridian_client::submit::{Failure, PutError, PutOptions, Receipt};
+use meridian_client::submit::{Failure, PutError, PutOptions, Receipt, Submitter};
 use meridian_proofs::Address;
 use meridian_proofs::certificate::Certificate;
 use meridian_proto::error::{ApiError, Class, Reason};
@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::devnet::Devnet;
+use crate::network::eventually;
 use crate::random::Random;
 use crate::{network, payload};
 
@@ -180,6 +181,24 @@ impl Clients {
         Ok(reason)
     }
 
+    /// Puts what was refused until it is certified.
+    ///
+    /// # Errors
+    /// An answer that no client may get, or none within `limit` for one of them.
+    pub async fn put_refused(&mut self, limit: Duration) -> Result<()> {
+        for draft in std::mem::take(&mut self.refused) {
+            eventually(limit, "a certificate for what was refused before", async || {
+                match self.put(draft).await {
+                    Ok(refused) => refused.is_none().then_some(Ok(())),
+                    Err(error) => Some(Err(error)),
+                }
+            })
+            .await??;
+        }
+        self.refused.clear();
+        Ok(())
+    }
+
     /// Reads one blob now; true where it came.
     ///
     /// # Errors
@@ -230,6 +249,25 @@ async fn read(reader: &Reader, blob: &Acknowledged) -> Outcome {
         }
         Err(error) => Outcome::ReadRefused(error),
     }
+}
+
+/// Puts until it is certified, as a sequencer does: on a slow machine a good region may be silent for a moment.
+///
+/// # Errors
+/// An answer that no client may get, or none within `limit`.
+pub async fn put_at_last(
+    submitter: &Submitter,
+    payload: &Bytes,
+    options: &PutOptions,
+    limit: Duration,
+) -> Result<Receipt> {
+    eventually(limit, "a certificate", async || {
+        match submitter.put(payload.clone(), options, &Silent).await {
+            Ok(receipt) => Some(Ok(receipt)),
+            Err(error) => refusal(&error).err().map(Err),
+        }
+    })
+    .await?
 }
 
 /// The last gateway's reason, where all said "later" or "elsewhere": anything else is a fault, and so is a bad

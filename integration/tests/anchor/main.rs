@@ -13,6 +13,7 @@ use meridian_client::chain::sender::{CallError, Chain, Prices, Receipt, Request,
 use meridian_client::chain::source::CommitteeSource;
 use meridian_client::chain::view::Anchor;
 use meridian_integration::anvil::{Anvil, Hardfork, Options};
+use meridian_integration::knobs;
 use meridian_integration::network::eventually;
 use meridian_node::gateway::anchor::AnchorSettings;
 use meridian_proofs::committee::{Committee, CommitteeParts};
@@ -165,7 +166,7 @@ async fn an_outage_loses_nothing_and_sends_nothing_twice() -> Result<()> {
     drop(chain);
     log.grow(&committee, 4)?;
     task.until("the second outage", |report| !report.error.is_empty()).await?;
-    let longer: u64 = std::env::var("OUTAGE_SECONDS").map_or(Ok(0), |seconds| seconds.parse())?;
+    let longer = knobs::number("OUTAGE_SECONDS")?.unwrap_or(0);
     tokio::time::sleep(Duration::from_secs(longer)).await;
     let chain = Arc::new(Anvil::start(options).await?.context("it was there before")?);
     let world = World { chain, contract, committee };

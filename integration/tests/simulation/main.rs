@@ -25,7 +25,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use meridian_integration::knobs;
 
 /// Networks without `MERIDIAN_SEEDS`.
 const SEEDS: u64 = 10;
@@ -38,11 +39,11 @@ static PANICS: AtomicU64 = AtomicU64::new(0);
 
 #[test]
 fn a_network_keeps_what_it_certified_and_goes_on_with_a_quorum() -> Result<()> {
-    let seeds: Vec<u64> = match number("MERIDIAN_SEED")? {
+    let seeds: Vec<u64> = match knobs::number("MERIDIAN_SEED")? {
         Some(seed) => vec![seed],
-        None => (0..number("MERIDIAN_SEEDS")?.unwrap_or(SEEDS)).collect(),
+        None => (0..knobs::number("MERIDIAN_SEEDS")?.unwrap_or(SEEDS)).collect(),
     };
-    let shows_trace = number("MERIDIAN_TRACE")?.is_some();
+    let shows_trace = knobs::number("MERIDIAN_TRACE")?.is_some();
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         PANICS.fetch_add(1, Ordering::Relaxed);
@@ -68,10 +69,4 @@ fn a_network_keeps_what_it_certified_and_goes_on_with_a_quorum() -> Result<()> {
     let panics = PANICS.load(Ordering::Relaxed);
     ensure!(failed.is_empty() && panics == 0, "seeds {failed:?} failed, and {panics} tasks panicked");
     Ok(())
-}
-
-fn number(variable: &str) -> Result<Option<u64>> {
-    let Some(value) = std::env::var_os(variable) else { return Ok(None) };
-    let value = value.to_str().and_then(|value| value.parse().ok());
-    Ok(Some(value.with_context(|| format!("{variable} must be a number"))?))
 }
