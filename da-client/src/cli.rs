@@ -78,6 +78,7 @@ pub fn run() -> ExitCode {
         let problem = outcome.as_ref().map_or_else(Some, |printed| printed.but.as_ref());
         span.record("exit_code", problem.map_or(Exit::Done, |problem| problem.exit).code());
         drop(span);
+        session.keep_measurements();
         let code = match outcome {
             Ok(printed) => print(json, &printed),
             Err(problem) => fail(json, &problem, Some(&session)),

@@ -6,9 +6,12 @@
 mod context;
 mod epochs;
 mod gather;
+mod hedges;
 mod held;
 mod payload;
+mod probe;
 mod race;
+mod range;
 mod sample;
 
 use std::sync::Arc;
@@ -20,6 +23,7 @@ use meridian_proto::error::{ApiError, Class, EXPIRY, Reason};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
+use self::hedges::Hedges;
 use crate::nearest::Nearest;
 use crate::rpc::Channels;
 use crate::time::utc;
@@ -28,6 +32,7 @@ pub use context::Found;
 pub use epochs::Readers;
 pub use gather::Gathered;
 pub use payload::Fetched;
+pub use range::FetchedRange;
 pub use sample::{Draw, Sampled};
 
 /// Reads from the replicas of one committee.
@@ -38,6 +43,7 @@ pub struct Reader {
     committee: Arc<Committee>,
     channels: Channels,
     nearest: Arc<Nearest>,
+    hedges: Arc<Hedges>,
     cpu: Arc<Semaphore>,
     ignores_kzg: bool,
     /// A seat that is never asked.
@@ -112,6 +118,16 @@ pub enum ReadError {
         /// Root that the header names.
         stated: B256,
     },
+    /// The payload has no such bytes.
+    #[error("the payload has {length} bytes, and no range {start}..{end}")]
+    Range {
+        /// First byte of the range.
+        start: u64,
+        /// The byte after its last.
+        end: u64,
+        /// Length of the payload.
+        length: u64,
+    },
     /// A worker of this program failed.
     #[error("internal error: {0}")]
     Internal(String),
@@ -122,8 +138,14 @@ impl Reader {
     #[must_use]
     pub fn new(committee: Arc<Committee>, channels: Channels) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        let (nearest, cpu) = (Arc::default(), Arc::new(Semaphore::new(workers)));
-        Self { committee, channels, nearest, cpu, ignores_kzg: false, without: None }
+        let (nearest, hedges, cpu) = (Arc::default(), Arc::default(), Arc::new(Semaphore::new(workers)));
+        Self { committee, channels, nearest, hedges, cpu, ignores_kzg: false, without: None }
+    }
+
+    /// The same reader, with measurements that others share.
+    #[must_use]
+    pub fn measuring(self, nearest: Arc<Nearest>) -> Self {
+        Self { nearest, ..self }
     }
 
     /// The same reader, which never asks one of the seats: that of the replica that reads.
@@ -157,18 +179,17 @@ impl Reader {
         &self.nearest
     }
 
-    /// The seats of a region that may be asked, nearest first.
-    fn seats(&self, region: RegionId) -> Vec<Seat> {
-        let mut seats = self.nearest.seats(&self.committee, region);
+    /// The seats of a region that may be asked for so many bytes of rows, or a short answer, nearest first.
+    fn seats(&self, region: RegionId, bytes: u64) -> Vec<Seat> {
+        let mut seats = self.nearest.seats(&self.committee, region, bytes);
         seats.retain(|seat| Some(seat.address) != self.without);
         seats
     }
 
-    /// Whether the distance of every region that may be asked was measured.
+    /// Whether it is known which region to ask first.
     fn is_warm(&self) -> bool {
         let regions = self.committee.regions().iter().map(|region| region.id);
-        let cold = |region| self.nearest.region(&self.committee, region).is_none();
-        !regions.into_iter().any(|region| cold(region) && !self.seats(region).is_empty())
+        self.nearest.is_known(&self.committee, regions.filter(|region| !self.seats(*region, 0).is_empty()))
     }
 
     /// Runs work on the processor off the async threads, no more at once than there are cores.
@@ -226,6 +247,7 @@ impl ReadError {
             Self::Unreachable { .. } => Reason::Unreachable,
             Self::Uncertified => Reason::CertificatePending,
             Self::Malformed | Self::Inconsistent | Self::KzgMismatch { .. } => Reason::BlobInconsistent,
+            Self::Range { .. } => Reason::RangeInvalid,
             Self::Internal(_) => Reason::Internal,
         }
     }

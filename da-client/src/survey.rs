@@ -9,6 +9,7 @@ use meridian_proto::convert::{GatewayStatus, ReplicaStatus};
 use meridian_proto::error::ApiError;
 
 use crate::fetch::Reader;
+use crate::nearest::Took;
 
 /// Longest wait for an answer.
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -55,7 +56,7 @@ impl Reader {
             Err(error) => Err(error.clone()),
         };
         match &status {
-            Ok((_, round_trip)) => self.nearest().answered(seat.address, *round_trip),
+            Ok((_, round_trip)) => self.nearest().answered(seat.address, Took::RoundTrip(*round_trip)),
             Err(_) => self.nearest().failed(seat.address),
         }
         SeatAnswer { seat: seat.clone(), status, logs: logs.unwrap_or_default() }

@@ -5,6 +5,7 @@
 //! way can be bad by itself, in one direction alone too.
 
 mod relay;
+pub mod wan;
 
 use std::collections::BTreeMap;
 use std::fs;

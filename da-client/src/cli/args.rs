@@ -9,6 +9,7 @@ use meridian_proofs::ids::{BlobId, Namespace, PayloadHash};
 
 use super::exit::Exit;
 use crate::chain::settled::Settled;
+use crate::nearest::Position;
 
 /// Default retention in seconds: 14 days.
 pub const DEFAULT_RETENTION: u64 = 14 * 24 * 3600;
@@ -73,6 +74,16 @@ pub struct Global {
         hide_env_values = true
     )]
     pub settled: Settled,
+    /// Where this machine is, in degrees north and east: which region is asked first before anything was measured
+    #[arg(
+        long,
+        global = true,
+        env = "MERIDIAN_NEAR",
+        value_name = "LAT,LON",
+        allow_hyphen_values = true,
+        hide_env_values = true
+    )]
+    pub near: Option<Position>,
     /// Print one JSON object on standard output; its keys are in docs/cli.md
     #[arg(long, global = true)]
     pub json: bool,
@@ -168,6 +179,9 @@ pub struct GetArgs {
     /// Where to write the payload, once all of it is right; - for standard output
     #[arg(long, short, value_name = "FILE|-", default_value = "-")]
     pub out: PathBuf,
+    /// Only these bytes of the payload, from A up to and without B: fetches and checks only the rows that cover them
+    #[arg(long, value_name = "A..B", value_parser = range, conflicts_with = "alias")]
+    pub range: Option<Range<u64>>,
     /// Write the payload without checking the KZG root that the header names
     #[arg(long)]
     pub ignore_kzg: bool,

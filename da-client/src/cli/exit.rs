@@ -222,6 +222,7 @@ impl From<ReadError> for Problem {
                 (Exit::Verification, "nobody can read this blob; its submitter encoded it wrongly")
             }
             ReadError::KzgMismatch { .. } => (Exit::Verification, KZG_ADVICE),
+            ReadError::Range { .. } => (Exit::Refused, "ask for a range within the payload"),
             ReadError::Internal(_) => (Exit::Local, "run again with RUST_LOG=debug and report what it says"),
         };
         Self { faults, ..Self::new(exit, error.name(), error, next) }

@@ -1,8 +1,15 @@
 //! `da get`.
 
 use std::io::Write;
+use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
+
+use bytes::Bytes;
+use meridian_proofs::committee::RegionId;
+use meridian_proofs::header::BlobHeader;
+use meridian_proofs::ids::BlobId;
+use meridian_proofs::shape::Shape;
 
 use super::Printed;
 use super::args::GetArgs;
@@ -12,9 +19,35 @@ use super::progress::Bar;
 use super::report::GetReport;
 use super::session::{Session, labels};
 use super::text::millis;
+use crate::fetch::{Fault, Fetched, FetchedRange, Reader};
 use crate::files;
 
-/// Reads a payload and writes it, once all of it is right.
+/// What was read: a payload, or a range of it.
+struct Read {
+    id: BlobId,
+    header: BlobHeader,
+    start: u64,
+    bytes: Bytes,
+    row_bytes: u64,
+    regions: Vec<RegionId>,
+    faults: Vec<Fault>,
+}
+
+impl Read {
+    fn whole(fetched: Fetched) -> Self {
+        let Fetched { id, header, payload: bytes, regions, faults, .. } = fetched;
+        let shape = Shape::of(header.length);
+        let row_bytes = u64::try_from(shape.data_bytes()).unwrap_or(u64::MAX);
+        Self { id, header, start: 0, bytes, row_bytes, regions, faults }
+    }
+
+    fn part(fetched: FetchedRange, range: &Range<u64>) -> Self {
+        let FetchedRange { id, header, bytes, row_bytes, regions, faults } = fetched;
+        Self { id, header, start: range.start, bytes, row_bytes, regions, faults }
+    }
+}
+
+/// Reads a payload, or a range of it, and writes it, once all of it is right.
 pub(crate) async fn run(args: GetArgs, session: &Session) -> Result<Printed, Problem> {
     let to_stdout = args.out == Path::new("-");
     if to_stdout && session.json() {
@@ -30,12 +63,26 @@ pub(crate) async fn run(args: GetArgs, session: &Session) -> Result<Printed, Pro
     let started = Instant::now();
     let bar = Bar::new("get");
     let bar = &bar;
-    let (fetched, reader) = match (blob, args.alias) {
+    let range = args.range;
+    let (read, reader) = match (blob, args.alias) {
         (Some((id, _)), _) => {
-            readers.first(epoch, |reader| async move { reader.payload(id, bar).await }).await?
+            let read = |reader: Reader| {
+                let range = range.clone();
+                async move {
+                    match range {
+                        Some(range) => {
+                            reader.range(id, range.clone(), bar).await.map(|read| Read::part(read, &range))
+                        }
+                        None => reader.payload(id, bar).await.map(Read::whole),
+                    }
+                }
+            };
+            readers.first(epoch, read).await?
         }
         (None, Some(hash)) => {
-            readers.first(None, |reader| async move { reader.payload_by_hash(hash, bar).await }).await?
+            let read =
+                |reader: Reader| async move { reader.payload_by_hash(hash, bar).await.map(Read::whole) };
+            readers.first(None, read).await?
         }
         (None, None) => {
             return Err(Problem::usage("no blob is named", "give its id, its certificate or --alias"));
@@ -44,25 +91,28 @@ pub(crate) async fn run(args: GetArgs, session: &Session) -> Result<Printed, Pro
     let millis = millis(started.elapsed());
     let written = if to_stdout {
         let mut out = std::io::stdout().lock();
-        out.write_all(&fetched.payload).and_then(|()| out.flush())
+        out.write_all(&read.bytes).and_then(|()| out.flush())
     } else {
-        files::write_whole(&args.out, &fetched.payload)
+        files::write_whole(&args.out, &read.bytes)
     };
     written.map_err(|error| Problem::file(&args.out, &error))?;
     let committee = reader.committee();
     let report = GetReport {
-        blob_id: fetched.id.to_string(),
-        length: u64::try_from(fetched.payload.len()).map_err(Problem::local)?,
-        kzg_root: fetched.header.kzg_root.to_string(),
+        blob_id: read.id.to_string(),
+        length: read.header.length.get(),
+        start: read.start,
+        end: read.start + u64::try_from(read.bytes.len()).map_err(Problem::local)?,
+        row_bytes: read.row_bytes,
+        kzg_root: read.header.kzg_root.to_string(),
         out: args.out.display().to_string(),
-        regions: labels(committee, &fetched.regions),
-        faults: fault_reports(&fetched.faults, Some(committee)),
+        regions: labels(committee, &read.regions),
+        faults: fault_reports(&read.faults, Some(committee)),
         millis,
     };
     let text = if to_stdout {
         String::new()
     } else {
-        format!("{} bytes from {} to {}", report.length, report.regions.join(", "), report.out)
+        format!("{} bytes from {} to {}", report.end - report.start, report.regions.join(", "), report.out)
     };
     Printed::new(&report, text)
 }

@@ -16,7 +16,7 @@ pub(crate) async fn regions(session: &Session) -> Result<Printed, Problem> {
     let committee = reader.committee();
     let answers = reader.survey().await;
     let mut regions = Vec::new();
-    for id in reader.nearest().regions(committee, |_| Duration::ZERO) {
+    for id in reader.nearest().regions(committee, 0, |_| Duration::ZERO) {
         let seats = || answers.iter().filter(|answer| answer.seat.region == id);
         let round_trips = seats().filter_map(|answer| answer.status.as_ref().ok().map(|(_, trip)| *trip));
         let mut logs = BTreeMap::new();

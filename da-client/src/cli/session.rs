@@ -13,6 +13,7 @@ use crate::chain::source::{self, Reading};
 use crate::chain::view::View;
 use crate::committee_source::{self, CommitteeFault};
 use crate::fetch::{Reader, Readers};
+use crate::nearest::{self, Nearest};
 use crate::rpc::Channels;
 use crate::submit::unix_now;
 
@@ -20,6 +21,7 @@ use crate::submit::unix_now;
 pub(crate) struct Session {
     global: Global,
     channels: Channels,
+    nearest: Arc<Nearest>,
     contract: OnceCell<Option<Contract>>,
     view: OnceCell<watch::Sender<Arc<View>>>,
     committee: OnceLock<Arc<Committee>>,
@@ -28,9 +30,12 @@ pub(crate) struct Session {
 impl Session {
     /// A session that has not connected to anybody.
     pub(crate) fn new(global: Global) -> Self {
+        let nearest = nearest::kept_path()
+            .map_or_else(|| Nearest::at(global.near), |path| Nearest::load(&path, global.near));
         Self {
             global,
             channels: Channels::default(),
+            nearest: Arc::new(nearest),
             contract: OnceCell::new(),
             view: OnceCell::new(),
             committee: OnceLock::new(),
@@ -158,7 +163,18 @@ impl Session {
 
     /// Readers of the replicas of all epochs.
     pub(crate) async fn readers(&self) -> Result<Readers, Problem> {
-        Ok(Readers::new(self.view().await?, self.channels.clone()))
+        let readers = Readers::new(self.view().await?, self.channels.clone());
+        Ok(readers.measuring(Arc::clone(&self.nearest)))
+    }
+
+    /// Keeps what was measured for the next run. Without that it only begins slower.
+    pub(crate) fn keep_measurements(&self) {
+        if let Some(path) = nearest::kept_path()
+            && self.nearest.is_measured()
+            && let Err(error) = self.nearest.save(&path)
+        {
+            tracing::debug!(path = %path.display(), %error, "measurements cannot be kept");
+        }
     }
 }
 

@@ -58,7 +58,10 @@ impl Reader {
                         found.faults = faults;
                         return Ok(found);
                     }
-                    Err(fault) => fault,
+                    Err(fault) => {
+                        self.nearest.failed(fault.seat);
+                        fault
+                    }
                 },
                 Err(error) => denials.fault(&seat, &error),
             };
@@ -116,9 +119,9 @@ impl Reader {
 
     /// Asks for a blob: the nearest seat when distances are known, one seat of every region at once when not.
     fn lookup(&self, key: LookupKey, include_rlc: bool) -> Race<'_, Vec<Candidate>> {
-        let order = self.nearest.regions(&self.committee, |_| Duration::ZERO);
+        let order = self.nearest.regions(&self.committee, 0, |_| Duration::ZERO);
         let at_once = if self.is_warm() { 1 } else { order.len() };
-        let by_region: Vec<Vec<Seat>> = order.iter().map(|region| self.seats(*region)).collect();
+        let by_region: Vec<Vec<Seat>> = order.iter().map(|region| self.seats(*region, 0)).collect();
         let deepest = by_region.iter().map(Vec::len).max().unwrap_or(0);
         // First seats of all regions, then second ones.
         let seats = (0..deepest)

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::{ReadError, Reader};
 use crate::chain::view::{Anchor, View};
+use crate::nearest::Nearest;
 use crate::rpc::Channels;
 use crate::submit::unix_now;
 
@@ -22,6 +23,7 @@ use crate::submit::unix_now;
 pub struct Readers {
     view: watch::Receiver<Arc<View>>,
     channels: Channels,
+    nearest: Arc<Nearest>,
     ignores_kzg: bool,
     readers: Arc<Mutex<BTreeMap<u64, Reader>>>,
 }
@@ -30,7 +32,13 @@ impl Readers {
     /// Readers without measurements yet.
     #[must_use]
     pub fn new(view: watch::Receiver<Arc<View>>, channels: Channels) -> Self {
-        Self { view, channels, ignores_kzg: false, readers: Arc::default() }
+        Self { view, channels, nearest: Arc::default(), ignores_kzg: false, readers: Arc::default() }
+    }
+
+    /// The same readers, with measurements that others share.
+    #[must_use]
+    pub fn measuring(self, nearest: Arc<Nearest>) -> Self {
+        Self { nearest, readers: Arc::default(), ..self }
     }
 
     /// The same readers, with [`Reader::ignoring_kzg`].
@@ -105,7 +113,10 @@ impl Readers {
 
     fn reader(&self, term: &Term) -> Reader {
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        let make = || Reader::new(Arc::clone(&term.committee), self.channels.clone());
+        let make = || {
+            Reader::new(Arc::clone(&term.committee), self.channels.clone())
+                .measuring(Arc::clone(&self.nearest))
+        };
         let reader = readers.entry(term.committee.epoch()).or_insert_with(make);
         // An epoch that was cancelled may have been scheduled again.
         if reader.committee() != &term.committee {

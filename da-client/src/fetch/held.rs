@@ -21,9 +21,10 @@ impl Reader {
         range: RowRange,
     ) -> (Option<VerifiedRange>, Vec<Fault>) {
         let (id, shape) = (context.id(), context.shape());
+        let bytes = gather::bytes(shape, range);
         let mut faults = Vec::new();
-        for region in self.nearest.regions(&self.committee, |_| Duration::ZERO) {
-            for seat in self.seats(region) {
+        for region in self.nearest.regions(&self.committee, bytes, |_| Duration::ZERO) {
+            for seat in self.seats(region, bytes) {
                 let interval = placement::interval(&self.committee, &seat, &id, shape);
                 let holds = interval.ranges().iter().any(|held| held.contains_range(&range));
                 if !holds {

@@ -11,7 +11,7 @@ use meridian_proofs::placement;
 use meridian_proofs::reconstruct::{DecodeError, Rebuilt};
 use meridian_proofs::{B256, keccak256};
 
-use super::{Fault, Found, ReadError, Reader};
+use super::{Fault, Found, ReadError, Reader, gather};
 use crate::{Progress, kzg};
 
 /// Bytes a second that decoding takes at least: what a region without the data rows is behind by.
@@ -99,7 +99,8 @@ impl Reader {
         let length = header.length.get();
         progress.start(length);
         let decode = Duration::from_micros(length.saturating_mul(1_000_000) / DECODE_RATE);
-        let order = self.nearest.regions(&self.committee, |region| {
+        self.probe(&context);
+        let order = self.nearest.regions(&self.committee, gather::bytes(shape, shape.data()), |region| {
             if placement::is_data_region(&self.committee, region, &id, shape) {
                 Duration::ZERO
             } else {
@@ -108,7 +109,7 @@ impl Reader {
         });
         let row_bytes = u64::try_from(shape.row_bytes()).unwrap_or(u64::MAX);
         let gathered = self
-            .gather_in(&context, &order, false, &|rows| {
+            .gather_in(&context, &order, false, true, &|rows| {
                 progress.advance(u64::try_from(rows).unwrap_or(0).saturating_mul(row_bytes));
             })
             .await?;

@@ -15,7 +15,8 @@ use meridian_proofs::shape::{RowIndex, Shape};
 use meridian_proto::error::ApiError;
 use tokio::time::Instant;
 
-use super::{Fault, FaultKind, ReadError, Reader};
+use super::{Fault, FaultKind, ReadError, Reader, gather};
+use crate::nearest::Took;
 
 /// Longest wait for the samples of one replica before others are asked.
 const ROUND: Duration = Duration::from_secs(5);
@@ -172,8 +173,12 @@ impl Reader {
 
     /// Fetches K rows, decodes, encodes again and compares the row root.
     async fn sample_exactly(&self, context: &Arc<BlobContext>) -> Result<Sampled, ReadError> {
-        let order = self.nearest.regions(&self.committee, |_| Duration::ZERO);
-        let gathered = self.gather_in(context, &order, false, &|_| {}).await?;
+        let order = self.nearest.regions(
+            &self.committee,
+            gather::bytes(context.shape(), context.shape().data()),
+            |_| Duration::ZERO,
+        );
+        let gathered = self.gather_in(context, &order, false, true, &|_| {}).await?;
         let rows = gathered.rows;
         let (verified, rebuilt) = self
             .compute(move || {
@@ -230,7 +235,7 @@ impl Reader {
             Ok(samples) => samples,
             Err(error) => return (Vec::new(), Some(Fault::of(seat, &error))),
         };
-        self.nearest.answered(seat.address, started.elapsed());
+        self.nearest.answered(seat.address, Took::RoundTrip(started.elapsed()));
         let asked: Vec<RowIndex> = rows.to_vec();
         let context = context.clone();
         let checked = self
@@ -249,7 +254,11 @@ impl Reader {
             })
             .await;
         match checked {
-            Ok((verified, wrong)) => (verified, wrong.map(|what| Fault::wrong(seat, what))),
+            Ok((verified, None)) => (verified, None),
+            Ok((verified, Some(what))) => {
+                self.nearest.failed(seat.address);
+                (verified, Some(Fault::wrong(seat, what)))
+            }
             Err(error) => (Vec::new(), Some(Fault { kind: FaultKind::Silent, ..Fault::wrong(seat, error) })),
         }
     }

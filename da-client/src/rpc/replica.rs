@@ -117,6 +117,18 @@ impl ReplicaRpc {
         row_bytes: usize,
         held_only: bool,
     ) -> Result<(Bytes, RangeProof), ApiError> {
+        self.rows_once_begun(blob_id, range, row_bytes, held_only, || ()).await
+    }
+
+    /// Like [`Self::rows`]; `begun` is called when the answer begins.
+    pub(crate) async fn rows_once_begun(
+        &self,
+        blob_id: BlobId,
+        range: RowRange,
+        row_bytes: usize,
+        held_only: bool,
+        begun: impl FnOnce(),
+    ) -> Result<(Bytes, RangeProof), ApiError> {
         let expected = usize::try_from(range.count()).ok().and_then(|count| count.checked_mul(row_bytes));
         let expected = expected.ok_or_else(|| ApiError::internal("rows do not fit memory"))?;
         let request = GetRows { blob_id, start: range.start(), count: range.count(), held_only };
@@ -126,6 +138,7 @@ impl ReplicaRpc {
             let Some(RowsPart::Proof(proof)) = next(&mut parts).await? else {
                 return Err(bad_answer("the answer does not begin with a proof"));
             };
+            begun();
             let rows = collect(&mut parts, expected).await?;
             Ok((rows, proof))
         })

@@ -169,6 +169,10 @@ fn a_binding_that_does_not_match_is_reported() {
     network.da(&["cert", "verify", "@cert"]).ends_with(0);
     let run = network.da(&["get", &id, "--ignore-kzg"]).ends_with(0);
     assert_eq!(run.stdout, payload(1000));
+    // Nor is a part of it given as if it were bound.
+    fails_with(network.da(&["get", &id, "--range", "5..9"]), 5, "KZG_MISMATCH");
+    let run = network.da(&["get", &id, "--range", "5..9", "--ignore-kzg"]).ends_with(0);
+    assert_eq!(run.stdout, payload(1000)[5..9]);
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub(crate) enum Replica {
     Slanderer,
     /// Names the blob for every payload hash.
     Misnamer,
+    /// Finds blobs, and gives no rows, ever.
+    NoRows,
 }
 
 /// How a gateway behaves.

@@ -92,6 +92,46 @@ fn get_writes_what_was_put() {
 }
 
 #[test]
+fn get_of_a_range() {
+    let network = Network::start(100_000, &HONEST, &[Gateway::Down]);
+    let id = network.blob.id().to_string();
+    let run = network.da(&["get", &id, "--range", "1000..1010"]).ends_with(0);
+    assert_eq!(run.stdout, network.blob.payload()[1_000..1_010]);
+    let args = ["get", "@cert", "--range", "99990..100000", "--out", "@out", "--json"];
+    let printed = network.da(&args).ends_with(0).json();
+    json::check("get", &printed);
+    assert_eq!(std::fs::read(network.path("out")).unwrap(), network.blob.payload()[99_990..]);
+    let expected = (json!(99_990), json!(100_000), json!(100_000));
+    assert_eq!(
+        (&printed["start"], &printed["end"], &printed["length"]),
+        (&expected.0, &expected.1, &expected.2)
+    );
+    assert!(printed["row_bytes"].as_u64().unwrap() < 20_000, "{printed}");
+    let run = network.da(&["get", &id, "--range", "99999..100001"]).ends_with(6);
+    assert!(run.stderr.contains("RANGE_INVALID"), "{}", run.stderr);
+    network.da(&["get", &id, "--range", "5"]).ends_with(2);
+}
+
+#[test]
+fn what_was_measured_is_kept_for_the_next_run() {
+    let network = Network::start(100_000, &HONEST, &[Gateway::Down]);
+    let id = network.blob.id().to_string();
+    let kept = network.path("config").join(".cache/meridian/nearest.json");
+    network.da(&["id", "@payload"]).ends_with(0);
+    assert!(!kept.exists());
+    network.da(&["get", &id]).ends_with(0);
+    let read = || -> serde_json::Value { serde_json::from_slice(&std::fs::read(&kept).unwrap()).unwrap() };
+    let first = read();
+    assert!(!first["seats"].as_object().unwrap().is_empty());
+    // What is no such file is no reason to fail.
+    std::fs::write(&kept, "?").unwrap();
+    network.da(&["--near", "-33.9,18.4", "get", &id]).ends_with(0);
+    assert_eq!(read()["version"], first["version"]);
+    let run = network.da(&["--near", "91,0", "get", &id]).ends_with(2);
+    assert!(run.stderr.contains("50.1,8.7"), "{}", run.stderr);
+}
+
+#[test]
 fn get_writes_nothing_unless_all_of_it_is_right() {
     let network = Network::start(100_000, &[Replica::WrongRows; 5], &[Gateway::Down]);
     std::fs::write(network.path("out"), "what was there").unwrap();

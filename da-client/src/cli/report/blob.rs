@@ -79,6 +79,12 @@ report! {
         blob_id: String,
         /// Length of the payload in bytes.
         length: u64,
+        /// First byte that was read: 0 without `--range`.
+        start: u64,
+        /// The byte after the last one that was read.
+        end: u64,
+        /// Bytes of the rows that it takes to read them.
+        row_bytes: u64,
         /// Root of KZG commitments that the header names, which are those of the payload unless `--ignore-kzg` was given;
         /// 32 zero bytes without.
         kzg_root: String,

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 
 use bytes::Bytes;
+use meridian_proofs::placement;
 use meridian_proto::convert::{
     Candidate, EntryRef, GetRows, GetSamples, Lookup, LookupKey, ReplicaStatus, RowsPart, Sample,
 };
@@ -44,13 +45,22 @@ impl wire::replica_server::Replica for Node<Replica> {
         &self,
         request: Request<wire::GetRowsRequest>,
     ) -> Result<Response<Self::GetRowsStream>, Status> {
-        let GetRows { blob_id, start, count, .. } = parse(request);
+        let GetRows { blob_id, start, count, held_only } = parse(request);
         if self.behaviour == Replica::Ignorant {
             return refuse(Reason::BlobUnknown);
+        }
+        if self.behaviour == Replica::NoRows {
+            std::future::pending::<()>().await;
         }
         let blob = &self.world.blob;
         assert_eq!(blob_id, blob.id());
         let range = blob.shape().range(start, count).unwrap();
+        let keys = &self.world.keys;
+        let seat = keys.committee.seat(&keys.seats[self.place].address()).unwrap();
+        let interval = placement::interval(&keys.committee, seat, &blob.id(), blob.shape());
+        if held_only && !interval.ranges().iter().any(|held| held.contains_range(&range)) {
+            return refuse(Reason::RowsMissing);
+        }
         let rows = spoil(&blob.rows(range), self.behaviour == Replica::WrongRows);
         let parts = std::iter::once(RowsPart::Proof(blob.range_proof(range)))
             .chain(rows.chunks(1 << 20).map(|rows| RowsPart::Rows(Bytes::copy_from_slice(rows))));
