@@ -186,6 +186,13 @@ impl Reader {
         seats
     }
 
+    /// Lets a fault cost its seat the place. Who does not hold a blob may hold all others.
+    fn note(&self, fault: &Fault) {
+        if fault.kind != FaultKind::Missing {
+            self.nearest.failed(fault.seat);
+        }
+    }
+
     /// Whether it is known which region to ask first.
     fn is_warm(&self) -> bool {
         let regions = self.committee.regions().iter().map(|region| region.id);

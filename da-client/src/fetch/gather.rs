@@ -245,7 +245,7 @@ impl Gather<'_> {
                     self.lanes[call.lane].running -= 1;
                     self.give_up(call.lane, call.part);
                     fault.report();
-                    self.reader.nearest.failed(fault.seat);
+                    self.reader.note(&fault);
                     self.faults.push(fault);
                 }
             }

@@ -99,7 +99,13 @@ impl Reader {
         let mut fetched = stream::iter(fetches).buffered(PARTS);
         let (mut all, mut regions) = (Vec::new(), Vec::new());
         while let Some(rows) = fetched.next().await {
-            let Some((rows, region)) = rows else { return self.read_whole(found, range, progress).await };
+            let Some((rows, region)) = rows else {
+                // What is left may hold places at the processor that nobody would give back.
+                drop(fetched);
+                let mut whole = self.read_whole(found, range, progress).await?;
+                whole.faults.extend(copies.into_faults());
+                return Ok(whole);
+            };
             all.push(rows);
             regions.push(region);
         }
@@ -109,7 +115,7 @@ impl Reader {
         let bytes = cut(shape, header.length.to_usize(), size(range.start)..size(range.end), &all)?;
         progress.finish();
         let mut faults = found.faults;
-        faults.extend(copies.faults.into_inner().unwrap_or_else(PoisonError::into_inner).into_values());
+        faults.extend(copies.into_faults());
         Ok(FetchedRange { id, header, bytes, row_bytes, regions, faults })
     }
 
@@ -140,6 +146,10 @@ struct Copies<'a> {
 impl Copies<'_> {
     fn faults(&self) -> MutexGuard<'_, BTreeMap<Address, Fault>> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn into_faults(self) -> impl Iterator<Item = Fault> {
+        self.faults.into_inner().unwrap_or_else(PoisonError::into_inner).into_values()
     }
 
     fn interval(&self, seat: &Seat) -> Interval {
@@ -183,37 +193,40 @@ impl Copies<'_> {
         waiting.sort_by_key(|(is_last, rebuilds, _)| (*is_last, *rebuilds));
         let mut waiting: VecDeque<_> = waiting.into();
         let mut calls = FuturesUnordered::new();
-        // Who has not answered, and since when it was asked.
-        let mut silent: Vec<(&Seat, Instant)> = Vec::new();
+        // Who has not answered, how long that may take, and since when it was asked.
+        let mut silent: Vec<(&Seat, Duration, Instant)> = Vec::new();
         loop {
             let (_, rebuilds, seat) = waiting.pop_front()?;
-            silent.push((seat, Instant::now()));
-            // It is little, so that it is asked for elsewhere soon where that costs nobody more than reading.
+            // Soon only where it costs nobody more than reading: elsewhere rows are rebuilt.
             let is_held_elsewhere = waiting.front().is_some_and(|(_, rebuilds, _)| !rebuilds);
-            let hurries = is_held_elsewhere && self.reader.hedges.spend(bytes);
-            let patience =
-                if hurries { self.reader.nearest.patience(&seat.address, bytes) } else { gather::OVERDUE };
+            let patience = if is_held_elsewhere {
+                self.reader.nearest.patience(&seat.address, bytes)
+            } else {
+                gather::OVERDUE
+            };
+            let asked = Instant::now();
+            silent.push((seat, patience, asked));
             let (reader, context) = (self.reader.clone(), Arc::clone(self.context));
             calls.push(
                 async move { (seat, gather::fetch(reader, context, seat.clone(), rows, !rebuilds).await) },
             );
-            let late = tokio::time::sleep(patience);
+            let late = tokio::time::sleep_until(asked + patience);
             tokio::pin!(late);
             loop {
                 tokio::select! {
                     Some((seat, answer)) = calls.next() => {
-                        silent.retain(|(other, _)| other.address != seat.address);
+                        silent.retain(|(other, ..)| other.address != seat.address);
                         match answer {
                             Ok(rows) => {
                                 self.reader.hedges.earn(bytes);
-                                for (seat, asked) in silent {
-                                    self.blame_silent(seat, asked.elapsed());
+                                for (seat, patience, asked) in silent {
+                                    self.note_silent(seat, patience, asked.elapsed());
                                 }
                                 return Some((rows, seat.region));
                             }
                             Err(fault) => {
                                 fault.report();
-                                self.reader.nearest.failed(fault.seat);
+                                self.reader.note(&fault);
                                 self.faults().entry(fault.seat).or_insert(fault);
                             }
                         }
@@ -224,15 +237,22 @@ impl Copies<'_> {
                             return None;
                         }
                     }
-                    () = &mut late, if !waiting.is_empty() => break,
+                    () = &mut late, if !waiting.is_empty() => {
+                        if asked.elapsed() >= gather::OVERDUE || self.reader.hedges.spend(bytes) {
+                            break;
+                        }
+                        late.as_mut().reset(asked + gather::OVERDUE);
+                    }
                 }
             }
         }
     }
 
     /// Notes who did not answer before another did.
-    fn blame_silent(&self, seat: &Seat, waited: Duration) {
-        self.reader.nearest.late(seat.address, waited);
+    fn note_silent(&self, seat: &Seat, patience: Duration, waited: Duration) {
+        if waited > patience {
+            self.reader.nearest.late(seat.address, waited);
+        }
         if waited >= gather::OVERDUE {
             let fault = Fault::silent(seat, waited);
             fault.report();

@@ -46,6 +46,8 @@ pub(crate) enum Replica {
     Misnamer,
     /// Finds blobs, and gives no rows, ever.
     NoRows,
+    /// Gives any rows but those from the first on.
+    NotTheFirst,
 }
 
 /// How a gateway behaves.

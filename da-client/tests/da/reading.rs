@@ -159,6 +159,19 @@ fn a_range_is_had_from_just_the_rows_that_cover_it() {
 }
 
 #[test]
+fn a_range_whose_rows_nobody_gives_is_cut_from_the_whole() {
+    // In several parts, which are checked while the first one is given up.
+    let network = Network::start(3 << 20, &[Replica::NotTheFirst; 5], &[Gateway::Down]);
+    let (reader, id, payload) = (reader(&network), network.blob.id(), network.blob.payload());
+    network.block_on(async {
+        for _ in 0..5 {
+            let read = tokio::time::timeout(PATIENCE, reader.range(id, 0..3_000_000, &Silent));
+            assert_eq!(read.await.unwrap().unwrap().bytes, payload[..3_000_000]);
+        }
+    });
+}
+
+#[test]
 fn a_blob_is_unknown_only_when_enough_regions_say_so() {
     use Replica::{Down, Ignorant};
     for (replicas, unknown) in [

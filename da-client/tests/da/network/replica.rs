@@ -54,6 +54,9 @@ impl wire::replica_server::Replica for Node<Replica> {
         }
         let blob = &self.world.blob;
         assert_eq!(blob_id, blob.id());
+        if self.behaviour == Replica::NotTheFirst && start == 0 {
+            return refuse(Reason::RowsMissing);
+        }
         let range = blob.shape().range(start, count).unwrap();
         let keys = &self.world.keys;
         let seat = keys.committee.seat(&keys.seats[self.place].address()).unwrap();

@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, mpsc};
+use std::time::Duration;
 
 use super::*;
 use crate::points::{KILL_AT, OF_STORE};
@@ -85,4 +87,38 @@ fn what_was_synced_survives_a_kill_at_every_place() {
             assert!((told..=told + 1).contains(&found), "{place}, {times}: {found} writes, {told} were told");
         }
     }
+}
+
+/// A sync that takes its time is one that has not begun: the thread that waits for it is held just before.
+#[test]
+fn one_slow_sync_stops_no_reads() {
+    const SLOW: &str = "waits for a slow sync";
+    let folder = tempfile::tempdir().unwrap();
+    let db = open(folder.path()).unwrap();
+    db.commit(batch(0), Durability::Synced).unwrap();
+    let ((met, meets), (goes_on, go_on)) = (mpsc::channel(), mpsc::channel::<()>());
+    let (met, go_on) = (Mutex::new(met), Mutex::new(go_on));
+    let hold = move || {
+        if std::thread::current().name() == Some(SLOW) {
+            met.lock().unwrap().send(()).unwrap();
+            // Until the other end is dropped, whatever comes of the test.
+            let _ = go_on.lock().unwrap().recv();
+        }
+    };
+    fail::cfg_callback("values-written", hold).unwrap();
+    std::thread::scope(|scope| {
+        let writer = std::thread::Builder::new().name(SLOW.to_owned());
+        let writing = writer.spawn_scoped(scope, || db.commit(batch(1), Durability::Synced)).unwrap();
+        meets.recv().unwrap();
+        let (done, is_done) = mpsc::channel();
+        let read = db.clone();
+        std::thread::spawn(move || done.send((count(&read), read.next_key(COLUMN, b"").unwrap().is_some())));
+        // Long only so that a fault ends the test.
+        let read = is_done.recv_timeout(Duration::from_secs(30));
+        drop(goes_on);
+        assert_eq!(read, Ok((1, true)));
+        writing.join().unwrap().unwrap();
+    });
+    fail::remove("values-written");
+    assert_eq!(count(&db), 2);
 }
