@@ -1,7 +1,7 @@
 //! Compiles the protobuf files without `protoc`, and takes the contract's code out of what its compiler wrote.
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const FILES: [&str; 4] =
     ["da/v1/types.proto", "da/v1/gateway.proto", "da/v1/replica.proto", "da/v1/log.proto"];
@@ -10,7 +10,9 @@ const CONTRACT: &str = "contracts/out/Meridian.json";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=da");
-    let mut compiler = protox::Compiler::new([Path::new(env!("CARGO_MANIFEST_DIR"))])?;
+    // Asked when it runs: checkouts that share a target folder share this program too.
+    let package = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);
+    let mut compiler = protox::Compiler::new([package])?;
     compiler.include_source_info(true).include_imports(true).open_files(FILES)?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("meridian.bin"), compiler.encode_file_descriptor_set())?;

@@ -141,13 +141,19 @@ impl Nearest {
     /// seats has answered that it takes to read a blob there. Nothing where none of its seats was ever called.
     #[must_use]
     pub fn region(&self, committee: &Committee, region: RegionId, bytes: u64) -> Option<Duration> {
-        // m - 2f seats hold K rows between them; with fewer known, the last known one stands for the rest.
-        let needed = committee.quorum(region).saturating_sub(committee.tolerance(region)).max(1);
+        // With fewer known, the last known one stands for the rest.
+        let needed = Self::needed(committee, region);
         let share = bytes.div_ceil(u64::try_from(needed).unwrap_or(u64::MAX));
         let seats = committee.seats_of(region);
         let mut known: Vec<Duration> = seats.filter_map(|seat| self.expected(&seat.address, share)).collect();
         known.sort_unstable();
         known.get(needed.min(known.len()).checked_sub(1)?).copied()
+    }
+
+    /// Seats of a region that hold K rows between them: m - 2f.
+    #[must_use]
+    pub fn needed(committee: &Committee, region: RegionId) -> usize {
+        committee.quorum(region).saturating_sub(committee.tolerance(region)).max(1)
     }
 
     /// The same, guessed from the map where nothing was measured: from here, or from the nearest region that was measured.

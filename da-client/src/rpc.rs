@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use meridian_proto::error::{ApiError, Reason};
 use meridian_proto::{MAX_CHUNK, WireError};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
@@ -53,12 +54,15 @@ const UPLOAD_CHUNK: usize = 256 << 10;
 
 const _: () = assert!(UPLOAD_CHUNK <= MAX_CHUNK);
 
+/// How long a connection is kept at least before another one takes its place.
+const RENEW_AFTER: Duration = Duration::from_secs(2);
+
 /// Connections to the members of the network, one for each endpoint, opened when they are needed.
 ///
 /// Clones share their connections. A connection that breaks is opened again by the next call.
 #[derive(Clone, Debug, Default)]
 pub struct Channels {
-    open: Arc<Mutex<HashMap<String, Channel>>>,
+    open: Arc<Mutex<HashMap<String, (Channel, Instant)>>>,
     /// How a connection is opened, where it is not over TCP.
     opener: Option<Opener>,
 }
@@ -129,9 +133,23 @@ impl Channels {
         self.channel(endpoint).map(LogRpc::new)
     }
 
+    /// Lets the next call to an endpoint open a new connection, unless the one that is there is new itself. For whoever
+    /// waits for an answer in vain: a router may have forgotten the connection, which nobody is told. Calls that go on keep
+    /// theirs.
+    pub fn renew(&self, endpoint: &str) {
+        let mut open = self.open();
+        if open.get(endpoint).is_some_and(|(_, opened)| opened.elapsed() >= RENEW_AFTER) {
+            open.remove(endpoint);
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<String, (Channel, Instant)>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn channel(&self, endpoint: &str) -> Result<Channel, ApiError> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(channel) = open.get(endpoint) {
+        let mut open = self.open();
+        if let Some((channel, _)) = open.get(endpoint) {
             return Ok(channel.clone());
         }
         let connector = connector(endpoint)?;
@@ -142,7 +160,7 @@ impl Channels {
                 connector.connect_with_connector_lazy(tower::service_fn(move |uri| open(uri)))
             }
         };
-        open.insert(endpoint.to_owned(), channel.clone());
+        open.insert(endpoint.to_owned(), (channel.clone(), Instant::now()));
         Ok(channel)
     }
 }

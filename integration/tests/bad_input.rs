@@ -241,7 +241,11 @@ fn reads(certificate: &Certificate) -> Vec<Method> {
         ),
         one(
             "Replica/Lookup",
-            bytes(&LookupRequest { key: Some(lookup_request::Key::BlobId(blob_id)), include_rlc: true }),
+            bytes(&LookupRequest {
+                key: Some(lookup_request::Key::BlobId(blob_id)),
+                include_rlc: true,
+                max_row_bytes: 0,
+            }),
         ),
         one("Log/GetCheckpoint", bytes(&GetCheckpointRequest { gateway: gateway.clone() })),
         one("Log/GetEntries", bytes(&GetEntriesRequest { gateway: gateway.clone(), start: 0, count: size })),

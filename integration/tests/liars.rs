@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use futures::TryStreamExt;
 use meridian_client::Silent;
-use meridian_client::fetch::Fault;
+use meridian_client::fetch::{Fault, Reader};
+use meridian_client::nearest::Took;
 use meridian_client::rpc::{CosignAnswer, DisperseOutcome};
 use meridian_client::submit::{Failure, PutError};
 use meridian_integration::keys;
@@ -38,6 +40,16 @@ use meridian_proto::{Class, Reason};
 /// Longest time that a read may take with one liar in the network.
 const READ: Duration = Duration::from_secs(30);
 
+/// A reader to whom the replica that lies is the nearest, so that every call of a read is made to it first.
+fn reader_beside(network: &Network) -> Result<Reader> {
+    let (reader, liar) = (network.reader(), network.address(Name::Replica(0))?);
+    for seat in network.committee().seats() {
+        let distance = Duration::from_millis(if seat.address == liar { 0 } else { 20 });
+        reader.nearest().answered(seat.address, Took::RoundTrip(distance));
+    }
+    Ok(reader)
+}
+
 /// Reads and samples a network of two regions, one of which lies, and gives back who was found at fault.
 async fn read_beside(lie: Arc<dyn ReplicaLie>) -> Result<(Network, Vec<Fault>)> {
     let plan = Plan { replica_lies: BTreeMap::from([(0, lie)]), ..Plan::default() };
@@ -47,10 +59,19 @@ async fn read_beside(lie: Arc<dyn ReplicaLie>) -> Result<(Network, Vec<Fault>)> 
     for seed in 0..4 {
         let payload = payload::noise(20_000 + usize::try_from(seed)?, seed);
         let certificate = network.put(payload.clone()).await?;
-        let reader = network.reader();
+        let reader = reader_beside(&network)?;
         let fetched = tokio::time::timeout(READ, reader.payload(certificate.id(), &Silent)).await??;
         ensure!(fetched.payload == payload, "a lie was returned");
         faults.extend(fetched.faults);
+        let reader = reader_beside(&network)?;
+        let range =
+            tokio::time::timeout(READ, reader.range(certificate.id(), 5_000..6_000, &Silent)).await??;
+        ensure!(range.bytes == payload.slice(5_000..6_000), "a lie was returned in a range");
+        faults.extend(range.faults);
+        let reader = reader_beside(&network)?;
+        let pieces =
+            tokio::time::timeout(READ, reader.stream(certificate.id()).try_collect::<Vec<_>>()).await??;
+        ensure!(pieces.concat() == payload, "a lie was given out");
         let sampled = tokio::time::timeout(READ, reader.sample(certificate.id(), 16)).await??;
         ensure!(
             sampled.verified.len() == 16,

@@ -25,7 +25,7 @@ pub use log::{
 pub use replica::{
     CosignAnswer, CosignRequest, DisperseOutcome, DispersePart, DisperseStart, RangeStart, ReplicaStatus,
 };
-pub use rows::{Candidate, EntryRef, GetRows, GetSamples, Lookup, LookupKey, RowsPart, Sample};
+pub use rows::{Candidate, EntryRef, GetRows, GetSamples, HeldRows, Lookup, LookupKey, RowsPart, Sample};
 
 /// Most bytes of a text that people read.
 const MAX_TEXT: usize = 512;

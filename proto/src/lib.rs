@@ -52,6 +52,9 @@ pub const MAX_CANDIDATES: usize = 16;
 /// Most hashes of a row's or a range's proof: the widest tree has 2^15 rows, and a range has two edges.
 pub const MAX_ROW_PROOF: usize = 30;
 
+/// Most ranges of rows in the answer to a lookup: an interval may wrap.
+pub const MAX_HELD_RANGES: usize = 2;
+
 /// Most hashes of a log proof: 64 levels and, for consistency, one subtree more.
 pub const MAX_LOG_PROOF: usize = 65;
 

@@ -95,7 +95,7 @@ async fn from_network(
 ) -> Result<(Bytes, KzgBinding), Problem> {
     let bar = &Bar::new("get");
     let read = |reader: Reader| async move {
-        let found = reader.find(id).await?;
+        let found = reader.open(id).await?;
         match openable(found.context.header(), args) {
             Ok(()) => reader.read(found, bar).await.map(Ok),
             Err(problem) => Ok(Err(problem)),

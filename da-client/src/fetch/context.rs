@@ -1,22 +1,33 @@
 //! Finds a blob: header and RLC vector by id, ids by payload hash.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::Either;
+use meridian_proofs::Address;
 use meridian_proofs::committee::{RegionId, Seat};
 use meridian_proofs::header::BlobHeader;
 use meridian_proofs::ids::{BlobId, PayloadHash};
 use meridian_proofs::rlc::RlcVector;
-use meridian_proofs::row_proof::BlobContext;
-use meridian_proto::convert::{Candidate, EntryRef, LookupKey};
+use meridian_proofs::row_proof::{BlobContext, VerifiedRange};
+use meridian_proto::convert::{Candidate, EntryRef, HeldRows, Lookup, LookupKey};
 use meridian_proto::error::{ApiError, Class, EXPIRY, Reason};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::Instrument;
 
-use super::race::Race;
-use super::{Fault, FaultKind, ReadError, Reader};
+use super::race::{self, Race};
+use super::{Fault, FaultKind, ReadError, Reader, gather};
+use crate::nearest::{Nearest, Took};
+use crate::rpc::Channels;
 
 /// Longest wait for an answer.
 const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Most bytes of rows that come with it.
+const OPENING: u32 = 1 << 20;
 
 /// Most blobs that are tried for one payload hash.
 const MAX_ALIASES: usize = 16;
@@ -31,6 +42,8 @@ pub struct Found {
     pub suspect: bool,
     /// What went wrong on the way.
     pub faults: Vec<Fault>,
+    /// Rows that came with the answers, each with the seat that gave them.
+    pub(super) rows: Vec<(Address, VerifiedRange)>,
 }
 
 impl Reader {
@@ -48,14 +61,32 @@ impl Reader {
     /// # Errors
     /// As [`Reader::context`].
     pub async fn find(&self, id: BlobId) -> Result<Found, ReadError> {
+        self.find_by(id, self.lookup(LookupKey::Blob(id), true, 0)).await
+    }
+
+    /// Like [`Reader::find`], with the first rows of the nearest region where it is known which that is: of a small blob
+    /// all that it takes, in one round trip.
+    ///
+    /// # Errors
+    /// As [`Reader::context`].
+    pub(crate) async fn open(&self, id: BlobId) -> Result<Found, ReadError> {
+        if !self.is_warm() {
+            return self.find(id).await;
+        }
+        let beside = self.beside(id);
+        let mut found = self.find_by(id, self.lookup(LookupKey::Blob(id), true, OPENING)).await?;
+        self.join(&mut found, beside).await?;
+        Ok(found)
+    }
+
+    async fn find_by(&self, id: BlobId, mut race: Race<'_>) -> Result<Found, ReadError> {
         let mut denials = Denials::default();
         let mut faults = Vec::new();
-        let mut race = self.lookup(LookupKey::Blob(id), true);
         while let Some((seat, answer)) = race.next().await {
             let fault = match answer {
                 Ok(candidates) => match self.check(&seat, id, candidates).await? {
                     Ok(mut found) => {
-                        found.faults = faults;
+                        found.faults.splice(0..0, faults);
                         return Ok(found);
                     }
                     Err(fault) => {
@@ -86,7 +117,7 @@ impl Reader {
         let mut denials = Denials::default();
         let mut faults = Vec::new();
         let mut named: BTreeMap<BlobId, (usize, BTreeSet<RegionId>)> = BTreeMap::new();
-        let mut race = self.lookup(LookupKey::Payload(hash), false);
+        let mut race = self.lookup(LookupKey::Payload(hash), false, 0);
         race.widen();
         while let Some((seat, answer)) = race.next().await {
             match answer {
@@ -117,20 +148,81 @@ impl Reader {
         Ok(order.into_iter().map(|(_, _, id)| id).collect())
     }
 
-    /// Asks for a blob: the nearest seat when distances are known, one seat of every region at once when not.
-    fn lookup(&self, key: LookupKey, include_rlc: bool) -> Race<'_, Vec<Candidate>> {
-        let order = self.nearest.regions(&self.committee, 0, |_| Duration::ZERO);
+    /// Asks for a blob, and for no more than so many bytes of its rows: the nearest seat when distances are known, one seat of
+    /// every region at once when not.
+    fn lookup(&self, key: LookupKey, include_rlc: bool, max_row_bytes: u32) -> Race<'_> {
+        let usual = if max_row_bytes == 0 { 0 } else { self.hedges.usual() };
+        let order = self.nearest.regions(&self.committee, usual, |_| Duration::ZERO);
         let at_once = if self.is_warm() { 1 } else { order.len() };
-        let by_region: Vec<Vec<Seat>> = order.iter().map(|region| self.seats(*region, 0)).collect();
+        let by_region: Vec<Vec<Seat>> = order.iter().map(|region| self.seats(*region, usual)).collect();
         let deepest = by_region.iter().map(Vec::len).max().unwrap_or(0);
         // First seats of all regions, then second ones.
         let seats = (0..deepest)
             .flat_map(|place| by_region.iter().filter_map(move |seats| seats.get(place).cloned()));
         let channels = self.channels.clone();
-        Race::new(&self.nearest, seats.collect(), at_once, move |seat: Seat| {
-            let channels = channels.clone();
-            async move { channels.replica(&seat.endpoint)?.within(DEADLINE).lookup(key, include_rlc).await }
+        Race::new(&self.nearest, usual, seats.collect(), at_once, move |seat: Seat, again| {
+            let rows = if again && !self.hedges.spend(usual) { 0 } else { max_row_bytes };
+            let lookup = Lookup { key, include_rlc, max_row_bytes: rows };
+            ask(channels.clone(), seat, lookup)
         })
+    }
+
+    /// Asks the other seats of the nearest region that it takes to read a blob there for their first rows.
+    fn beside(&self, id: BlobId) -> Beside {
+        let usual = self.hedges.usual();
+        let order = self.nearest.regions(&self.committee, usual, |_| Duration::ZERO);
+        let needed = order.first().map_or(0, |region| Nearest::needed(&self.committee, *region));
+        let seats = order.first().map(|region| self.seats(*region, usual)).unwrap_or_default();
+        let mut beside = Beside { calls: JoinSet::new(), silent: Vec::new(), begun: Instant::now() };
+        for seat in seats.into_iter().take(needed).skip(1) {
+            beside.silent.push((seat.address, self.nearest.patience(&seat.address, usual)));
+            let lookup = Lookup { key: LookupKey::Blob(id), include_rlc: false, max_row_bytes: OPENING };
+            let (nearest, channels) = (Arc::clone(&self.nearest), self.channels.clone());
+            let call = async move {
+                let begun = Instant::now();
+                let answer = ask(channels, seat.clone(), lookup).await;
+                if let Ok(candidates) = &answer {
+                    let took = Took::Answer(race::row_bytes(candidates), begun.elapsed());
+                    nearest.answered(seat.address, took);
+                }
+                (seat, answer)
+            };
+            beside.calls.spawn(call.in_current_span());
+        }
+        beside
+    }
+
+    /// Adds the rows of those that were asked beside, as far as they come in time.
+    async fn join(&self, found: &mut Found, mut beside: Beside) -> Result<(), ReadError> {
+        let until = beside.silent.iter().map(|(_, patience)| beside.begun + *patience).max();
+        let until = until.unwrap_or(beside.begun);
+        while let Ok(Some(answer)) = tokio::time::timeout_at(until, beside.calls.join_next()).await {
+            let (seat, answer) = answer.map_err(|failed| ReadError::Internal(failed.to_string()))?;
+            beside.silent.retain(|(silent, _)| *silent != seat.address);
+            let fault = match answer {
+                Err(error) => Some(Fault::of(&seat, &error)),
+                Ok(candidates) => {
+                    let id = found.context.id();
+                    match candidates.into_iter().find(|candidate| candidate.header.id() == id) {
+                        None => Some(Fault::wrong(&seat, "the header is of another blob")),
+                        Some(candidate) => {
+                            let (rows, fault) = self.take(&seat, &found.context, candidate.rows).await?;
+                            found.rows.extend(rows.into_iter().map(|rows| (seat.address, rows)));
+                            fault
+                        }
+                    }
+                }
+            };
+            if let Some(fault) = fault {
+                fault.report();
+                self.note(&fault);
+                found.faults.push(fault);
+            }
+        }
+        for (seat, _) in beside.silent {
+            self.nearest.late(seat, beside.begun.elapsed());
+        }
+        Ok(())
     }
 
     /// Checks what a seat says of a blob.
@@ -151,12 +243,53 @@ impl Reader {
             Ok(context) => context,
             Err(error) => return Ok(Err(Fault::wrong(seat, error))),
         };
+        let (rows, fault) = self.take(seat, &context, candidate.rows).await?;
+        if let Some(fault) = &fault {
+            fault.report();
+            self.note(fault);
+        }
         Ok(Ok(Found {
             context,
             entries: candidate.entries,
             suspect: candidate.inconsistent,
-            faults: Vec::new(),
+            faults: fault.into_iter().collect(),
+            rows: rows.into_iter().map(|rows| (seat.address, rows)).collect(),
         }))
+    }
+
+    /// Checks rows that came with what a seat says of a blob. Gives those that are right, and what is wrong with the others.
+    async fn take(
+        &self,
+        seat: &Seat,
+        context: &Arc<BlobContext>,
+        held: Vec<HeldRows>,
+    ) -> Result<(Vec<VerifiedRange>, Option<Fault>), ReadError> {
+        if held.is_empty() {
+            return Ok((Vec::new(), None));
+        }
+        let bytes = held.iter().map(|held| u64::try_from(held.rows.len()).unwrap_or(u64::MAX)).sum();
+        self.hedges.gave(bytes);
+        let context = Arc::clone(context);
+        let checked = self
+            .compute(move || {
+                let mut verified = Vec::new();
+                for HeldRows { start, count, proof, rows } in held {
+                    let range = context.shape().range(start, count);
+                    let range = range.ok_or_else(|| "there are no such rows".to_owned());
+                    let check =
+                        |range| context.check_range(range, rows, &proof).map_err(|error| error.to_string());
+                    match range.and_then(check) {
+                        Ok(rows) => verified.push(rows),
+                        Err(what) => return (verified, Some(what)),
+                    }
+                }
+                (verified, None)
+            })
+            .await?;
+        let (verified, wrong) = checked;
+        let good = verified.iter().map(|rows| u64::try_from(rows.rows().len()).unwrap_or(u64::MAX)).sum();
+        self.hedges.earn(good);
+        Ok((verified, wrong.map(|what| Fault::wrong(seat, what))))
     }
 
     async fn prepare(
@@ -177,6 +310,35 @@ impl Reader {
         } else {
             ReadError::Unreachable { faults }
         }
+    }
+}
+
+/// Seats that were asked for rows beside the one that says what blob it is.
+struct Beside {
+    calls: JoinSet<(Seat, Result<Vec<Candidate>, ApiError>)>,
+    /// Who has not answered, and how long that may take.
+    silent: Vec<(Address, Duration)>,
+    begun: Instant,
+}
+
+/// Asks a seat for a blob, and once more over a new connection where no answer comes: the one that was there may be dead
+/// without anybody having said so.
+async fn ask(channels: Channels, seat: Seat, lookup: Lookup) -> Result<Vec<Candidate>, ApiError> {
+    let call = |lookup| {
+        let replica = channels.replica(&seat.endpoint).map(|replica| replica.within(DEADLINE));
+        async move { replica?.lookup_with_rows(lookup).await }
+    };
+    let mut first = pin!(call(lookup));
+    if let Ok(answer) = tokio::time::timeout(gather::OVERDUE, &mut first).await {
+        return answer;
+    }
+    channels.renew(&seat.endpoint);
+    // It may as well be the rows that take so long.
+    let second = pin!(call(Lookup { max_row_bytes: 0, ..lookup }));
+    match futures::future::select(first, second).await {
+        Either::Left((Err(_), second)) => second.await,
+        Either::Right((Err(_), first)) => first.await,
+        Either::Left((answer, _)) | Either::Right((answer, _)) => answer,
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
+use meridian_proofs::Address;
 use meridian_proofs::committee::{RegionId, Seat};
 use meridian_proofs::placement;
 use meridian_proofs::reconstruct::RowSet;
@@ -57,19 +58,16 @@ impl Reader {
     pub async fn gather(&self, context: &Arc<BlobContext>, held_only: bool) -> Result<Gathered, ReadError> {
         let bytes = bytes(context.shape(), context.shape().data());
         let order = self.nearest.regions(&self.committee, bytes, |_| Duration::ZERO);
-        self.gather_in(context, &order, held_only, false, &|_| {}).await
+        self.gather_in(context, &order, held_only, Manner::default()).await
     }
 
-    /// Like [`Reader::gather`], with the order of the regions, and `verified` called with the number of rows of each
-    /// part that was verified. A reader that `hurries` asks others for parts that are late, while rows on disk are asked
-    /// for; without that, and while rows are rebuilt, only for those that are overdue.
+    /// Like [`Reader::gather`], with the order of the regions, and how it is to be done.
     pub(super) async fn gather_in(
         &self,
         context: &Arc<BlobContext>,
         order: &[RegionId],
         held_only: bool,
-        hurries: bool,
-        verified: &(dyn Fn(usize) + Sync),
+        manner: Manner<'_>,
     ) -> Result<Gathered, ReadError> {
         let shape = context.shape();
         let bytes = bytes(shape, shape.data());
@@ -86,34 +84,56 @@ impl Reader {
                 carried: None,
             })
             .collect();
+        let Manner { hurries, in_order, begun, faults, verified } = manner;
         let mut gather = Gather {
             reader: self,
             context,
             held_only: true,
             hurries,
+            in_order,
+            verified,
             lanes,
             rows: vec![Row::Free; shape.total_rows()],
             covered: 0,
             parts: 0,
             set: RowSet::new(context.clone()),
-            faults: Vec::new(),
+            faults,
             late: BTreeMap::new(),
             overdue: BTreeSet::new(),
         };
-        let mut done = gather.run(verified).await?;
+        gather.rule_out_liars();
+        for (seat, rows) in begun {
+            gather.begin_with(seat, rows)?;
+        }
+        let mut done = gather.run().await?;
         if !done && !held_only {
             gather.held_only = false;
-            for lane in &mut gather.lanes {
-                lane.usable = !gather
-                    .faults
-                    .iter()
-                    .any(|fault| fault.seat == lane.seat.address && fault.kind == FaultKind::Wrong);
-            }
-            done = gather.run(verified).await?;
+            gather.lanes.iter_mut().for_each(|lane| lane.usable = true);
+            gather.rule_out_liars();
+            done = gather.run().await?;
         }
         gather.finish(done)
     }
 }
+
+/// How rows are collected.
+#[derive(Default)]
+pub(super) struct Manner<'a> {
+    /// Others are asked for parts that are late, while rows on disk are asked for; without that, and while rows are rebuilt,
+    /// only for those that are overdue.
+    pub(super) hurries: bool,
+    /// The rows with padding are asked for before the others: before they are here nobody knows whether there is a payload.
+    pub(super) in_order: bool,
+    /// Rows that are here already, each with the seat that gave them.
+    pub(super) begun: Vec<(Address, VerifiedRange)>,
+    /// What went wrong so far: liars are not asked.
+    pub(super) faults: Vec<Fault>,
+    /// Is given rows once they are verified, and how many of them were not here before.
+    pub(super) verified: Option<Sink<'a>>,
+}
+
+/// Is given verified rows, and how many of them are new.
+type Sink<'a> = &'a (dyn Fn(&VerifiedRange, usize) + Sync);
 
 /// What is known of a row.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -189,6 +209,8 @@ struct Gather<'a> {
     context: &'a Arc<BlobContext>,
     held_only: bool,
     hurries: bool,
+    in_order: bool,
+    verified: Option<Sink<'a>>,
     lanes: Vec<Lane>,
     rows: Vec<Row>,
     /// Rows that are assigned or verified.
@@ -203,8 +225,27 @@ struct Gather<'a> {
 }
 
 impl Gather<'_> {
+    fn is_liar(&self, seat: &Address) -> bool {
+        self.faults.iter().any(|fault| fault.seat == *seat && fault.kind == FaultKind::Wrong)
+    }
+
+    /// Expects nothing of those who lied.
+    fn rule_out_liars(&mut self) {
+        for lane in 0..self.lanes.len() {
+            self.lanes[lane].usable &= !self.is_liar(&self.lanes[lane].seat.address);
+        }
+    }
+
+    /// Takes rows that are here already.
+    fn begin_with(&mut self, seat: Address, rows: VerifiedRange) -> Result<(), ReadError> {
+        if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.seat.address == seat) {
+            lane.verified += index(rows.range().count());
+        }
+        self.take(rows)
+    }
+
     /// Works until the rows can be decoded (true) or nobody is left to ask (false).
-    async fn run(&mut self, verified: &(dyn Fn(usize) + Sync)) -> Result<bool, ReadError> {
+    async fn run(&mut self) -> Result<bool, ReadError> {
         let mut calls: FuturesUnordered<BoxFuture<'static, Step>> = FuturesUnordered::new();
         loop {
             if self.set.is_decodable() {
@@ -226,6 +267,9 @@ impl Gather<'_> {
                         self.hedge(&call, is_overdue);
                     }
                     if is_overdue {
+                        if call.clock.began.get().is_none() {
+                            self.reader.channels.renew(&self.lanes[call.lane].seat.endpoint);
+                        }
                         self.overdue.insert(call.part.number);
                         calls.push(Box::pin(async move { Step::Done(call, answer.await) }));
                     } else {
@@ -235,9 +279,7 @@ impl Gather<'_> {
                 Some(Step::Done(call, Ok(rows))) => {
                     self.late.remove(&call.part.number);
                     self.overdue.remove(&call.part.number);
-                    let before = self.set.distinct_rows();
                     self.accept(&call, rows)?;
-                    verified(self.set.distinct_rows() - before);
                 }
                 Some(Step::Done(call, Err(fault))) => {
                     self.late.remove(&call.part.number);
@@ -247,6 +289,7 @@ impl Gather<'_> {
                     fault.report();
                     self.reader.note(&fault);
                     self.faults.push(fault);
+                    self.rule_out_liars();
                 }
             }
         }
@@ -256,6 +299,7 @@ impl Gather<'_> {
     fn assign(&mut self) -> Result<(), ReadError> {
         let shape = self.context.shape();
         let part_rows = (PART_BYTES / shape.row_bytes()).max(1);
+        let last_data_row = shape.data().end() - 1;
         for (number, lane) in self.lanes.iter_mut().enumerate().filter(|(_, lane)| lane.usable) {
             // What it is late with is left to others.
             let late = self.late.values().filter(|(lane, ..)| *lane == number);
@@ -280,8 +324,14 @@ impl Gather<'_> {
                         .ok_or_else(|| ReadError::Internal("part numbers used up".to_owned()))?;
                     self.rows[index(next)..index(part.end())].fill(Row::Assigned(self.parts));
                     self.covered += free;
-                    lane.queue.push_back(Part { number: self.parts, range: part });
-                    next = part.end();
+                    let has_padding = (part.start()..part.end()).contains(&last_data_row);
+                    let part = Part { number: self.parts, range: part };
+                    if self.in_order && has_padding {
+                        lane.queue.push_front(part);
+                    } else {
+                        lane.queue.push_back(part);
+                    }
+                    next = part.range.end();
                 }
             }
         }
@@ -346,24 +396,32 @@ impl Gather<'_> {
     /// Takes verified rows.
     fn accept(&mut self, call: &Call, rows: VerifiedRange) -> Result<(), ReadError> {
         let range = call.part.range;
-        for row in &mut self.rows[index(range.start())..index(range.end())] {
-            if *row == Row::Free {
-                self.covered += 1;
-            }
-            *row = Row::Verified;
-        }
+        let is_liar = self.is_liar(&self.lanes[call.lane].seat.address);
         let bytes = bytes(self.context.shape(), range);
         self.reader.hedges.earn(bytes);
         let lane = &mut self.lanes[call.lane];
         lane.running -= 1;
         // It may have been slow, but it works.
-        lane.usable = true;
+        lane.usable = !is_liar;
         lane.verified += index(range.count());
         if let (Some(began), Some(ended)) = (call.clock.began.get(), call.clock.ended.get()) {
             let (before, busy, last) = lane.carried.unwrap_or((0, Duration::ZERO, *began));
             // Not what it was idle in between, while others were waited for.
             let busy = busy + ended.saturating_duration_since(last.max(*began));
             lane.carried = Some((before + bytes, busy, last.max(*ended)));
+        }
+        self.take(rows)
+    }
+
+    fn take(&mut self, rows: VerifiedRange) -> Result<(), ReadError> {
+        let mut fresh = 0;
+        for row in &mut self.rows[index(rows.range().start())..index(rows.range().end())] {
+            self.covered += usize::from(*row == Row::Free);
+            fresh += usize::from(*row != Row::Verified);
+            *row = Row::Verified;
+        }
+        if let Some(verified) = self.verified {
+            verified(&rows, fresh);
         }
         self.set.insert(rows).map_err(|other| ReadError::Internal(other.to_string()))
     }

@@ -3,16 +3,20 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::stream::{self, Stream, StreamExt};
 use meridian_proofs::committee::RegionId;
 use meridian_proofs::header::BlobHeader;
 use meridian_proofs::ids::{BlobId, PayloadHash};
 use meridian_proofs::kzg::{KzgBinding, KzgError};
 use meridian_proofs::placement;
 use meridian_proofs::reconstruct::{DecodeError, Rebuilt};
+use meridian_proofs::row_proof::VerifiedRange;
 use meridian_proofs::{B256, keccak256};
 
+use super::gather::{Gathered, Manner};
+use super::in_order::InOrder;
 use super::{Fault, Found, ReadError, Reader, gather};
-use crate::{Progress, kzg};
+use crate::{Progress, Silent, kzg};
 
 /// Bytes a second that decoding takes at least: what a region without the data rows is behind by.
 const DECODE_RATE: u64 = 300 << 20;
@@ -45,8 +49,19 @@ impl Reader {
     /// # Errors
     /// See [`ReadError`]. Nothing is returned unless all of it is right.
     pub async fn payload(&self, id: BlobId, progress: &dyn Progress) -> Result<Fetched, ReadError> {
-        let found = self.find(id).await?;
+        let found = self.open(id).await?;
         self.read(found, progress).await
+    }
+
+    /// The payloads of blobs, in the order of the ids, so many at once at most. Blobs share connections; to drop the stream
+    /// stops the work.
+    pub fn payloads(
+        &self,
+        ids: impl IntoIterator<Item = BlobId>,
+        at_once: usize,
+    ) -> impl Stream<Item = (BlobId, Result<Fetched, ReadError>)> {
+        let reads = ids.into_iter().map(move |id| async move { (id, self.payload(id, &Silent).await) });
+        stream::iter(reads).buffered(at_once.max(1))
     }
 
     /// The payload with a hash, for blobs that were put with a payload hash.
@@ -78,7 +93,7 @@ impl Reader {
         hash: PayloadHash,
         progress: &dyn Progress,
     ) -> Result<Option<Fetched>, ReadError> {
-        let fetched = self.read_unbound(self.find(id).await?, progress).await?;
+        let fetched = self.read_unbound(self.open(id).await?, None, progress).await?;
         let payload = fetched.payload.clone();
         if self.compute(move || keccak256(&payload)).await? != hash.0 {
             return Ok(None);
@@ -88,13 +103,18 @@ impl Reader {
 
     /// Reads what was found.
     pub(crate) async fn read(&self, found: Found, progress: &dyn Progress) -> Result<Fetched, ReadError> {
-        let fetched = self.read_unbound(found, progress).await?;
+        let fetched = self.read_unbound(found, None, progress).await?;
         self.bind(fetched, progress).await
     }
 
-    /// Reads what was found, and leaves its KZG binding to [`Self::bind`].
-    async fn read_unbound(&self, found: Found, progress: &dyn Progress) -> Result<Fetched, ReadError> {
-        let Found { context, suspect, mut faults, .. } = found;
+    /// Reads what was found, and leaves its KZG binding to [`Self::bind`]. `rows` is given the data rows as they come.
+    pub(super) async fn read_unbound(
+        &self,
+        found: Found,
+        rows: Option<&InOrder>,
+        progress: &dyn Progress,
+    ) -> Result<Fetched, ReadError> {
+        let Found { context, suspect, faults, rows: begun, .. } = found;
         let (id, header, shape) = (context.id(), *context.header(), context.shape());
         let length = header.length.get();
         progress.start(length);
@@ -108,13 +128,15 @@ impl Reader {
             }
         });
         let row_bytes = u64::try_from(shape.row_bytes()).unwrap_or(u64::MAX);
-        let gathered = self
-            .gather_in(&context, &order, false, true, &|rows| {
-                progress.advance(u64::try_from(rows).unwrap_or(0).saturating_mul(row_bytes));
-            })
-            .await?;
-        faults.extend(gathered.faults);
-        let rows = gathered.rows;
+        let verified = |verified: &VerifiedRange, fresh| {
+            progress.advance(u64::try_from(fresh).unwrap_or(0).saturating_mul(row_bytes));
+            if let Some(rows) = rows {
+                rows.add(verified);
+            }
+        };
+        let manner =
+            Manner { hurries: true, in_order: rows.is_some(), begun, faults, verified: Some(&verified) };
+        let Gathered { rows, regions, faults } = self.gather_in(&context, &order, false, manner).await?;
         let payload = self
             .compute(move || {
                 // A replica's word is not enough to give up a blob, and enough to look closer.
@@ -127,11 +149,11 @@ impl Reader {
                 })
             })
             .await??;
-        Ok(Fetched { id, header, binding: None, payload, regions: gathered.regions, faults })
+        Ok(Fetched { id, header, binding: None, payload, regions, faults })
     }
 
     /// Adds the KZG binding to what was read, if it has one.
-    async fn bind(&self, fetched: Fetched, progress: &dyn Progress) -> Result<Fetched, ReadError> {
+    pub(super) async fn bind(&self, fetched: Fetched, progress: &dyn Progress) -> Result<Fetched, ReadError> {
         let binding = self.check_binding(&fetched.header, &fetched.payload, progress).await?;
         progress.finish();
         Ok(Fetched { binding, ..fetched })

@@ -102,9 +102,9 @@ impl Reader {
             let Some((rows, region)) = rows else {
                 // What is left may hold places at the processor that nobody would give back.
                 drop(fetched);
-                let mut whole = self.read_whole(found, range, progress).await?;
-                whole.faults.extend(copies.into_faults());
-                return Ok(whole);
+                let mut found = found;
+                found.faults.extend(copies.into_faults());
+                return self.read_whole(found, range, progress).await;
             };
             all.push(rows);
             regions.push(region);

@@ -178,7 +178,9 @@ impl Reader {
             gather::bytes(context.shape(), context.shape().data()),
             |_| Duration::ZERO,
         );
-        let gathered = self.gather_in(context, &order, false, true, &|_| {}).await?;
+        let gathered = self
+            .gather_in(context, &order, false, gather::Manner { hurries: true, ..gather::Manner::default() })
+            .await?;
         let rows = gathered.rows;
         let (verified, rebuilt) = self
             .compute(move || {

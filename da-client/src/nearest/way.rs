@@ -76,6 +76,8 @@ pub enum Took {
     FirstByte(Duration),
     /// So many bytes of rows, from the first to the last. Ignored where they are fewer than [`MEASURABLE`].
     Transfer(u64, Duration),
+    /// All of an answer with so many bytes of rows, or none.
+    Answer(u64, Duration),
 }
 
 /// What was measured of the way to a seat.
@@ -134,6 +136,16 @@ impl Way {
 
     pub(super) fn answered(&mut self, took: Took) {
         match took {
+            Took::Answer(0, time) => return self.answered(Took::RoundTrip(time)),
+            Took::Answer(..MEASURABLE, time) => return self.answered(Took::FirstByte(time)),
+            Took::Answer(bytes, time) => {
+                // When it began is not known, but how long that takes.
+                let first = self
+                    .first(true)
+                    .and_then(|times| times.mean)
+                    .map_or(Duration::ZERO, Duration::from_secs_f64);
+                return self.answered(Took::Transfer(bytes, time.saturating_sub(first)));
+            }
             Took::RoundTrip(time) => self.round_trip.note(time.as_secs_f64()),
             Took::FirstByte(time) => self.first_byte.note(time.as_secs_f64()),
             Took::Transfer(bytes, time) if bytes >= MEASURABLE && !time.is_zero() => {

@@ -181,8 +181,23 @@ impl ReplicaRpc {
     ///
     /// The replica's refusal, or that it is out of reach.
     pub async fn lookup(&self, key: LookupKey, include_rlc: bool) -> Result<Vec<Candidate>, ApiError> {
-        let request = traced(Lookup { key, include_rlc }.into());
-        answer(self.deadline, self.client.clone().lookup(request)).await
+        self.lookup_with_rows(Lookup { key, include_rlc, max_row_bytes: 0 }).await
+    }
+
+    /// The same, and the first rows that the replica holds: no more bytes of them than were asked for. Nothing of it is
+    /// checked.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::lookup`].
+    pub async fn lookup_with_rows(&self, lookup: Lookup) -> Result<Vec<Candidate>, ApiError> {
+        let request = traced(lookup.into());
+        let candidates: Vec<Candidate> = answer(self.deadline, self.client.clone().lookup(request)).await?;
+        let rows: usize = candidates.iter().flat_map(|it| &it.rows).map(|held| held.rows.len()).sum();
+        if u32::try_from(rows).map_or(true, |rows| rows > lookup.max_row_bytes) {
+            return Err(bad_answer(format!("{rows} bytes of rows came where {} may", lookup.max_row_bytes)));
+        }
+        Ok(candidates)
     }
 
     /// What the replica holds and does.

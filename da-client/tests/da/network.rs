@@ -80,6 +80,8 @@ pub(crate) struct Network {
     pub(crate) gateways: Vec<String>,
     /// Payload chunks that gateways have received.
     pub(crate) chunks: Arc<AtomicUsize>,
+    /// Calls for rows that replicas have received.
+    pub(crate) row_calls: Arc<AtomicUsize>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -90,6 +92,7 @@ struct World {
     entries: Vec<LogEntry>,
     certificate: Certificate,
     chunks: Arc<AtomicUsize>,
+    row_calls: Arc<AtomicUsize>,
 }
 
 #[derive(Clone)]
@@ -143,7 +146,7 @@ impl Network {
         let length = blob.header().length.get();
         let entries = keys.entries(blob.id(), length, Namespace::from(NAMESPACE), hash, RETENTION);
         let certificate = keys.certify(0, &blob, &entries, keys.seats.len());
-        let chunks = Arc::new(AtomicUsize::new(0));
+        let (chunks, row_calls) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let world = Arc::new(World {
             keys,
             blob: blob.clone(),
@@ -151,6 +154,7 @@ impl Network {
             entries,
             certificate: certificate.clone(),
             chunks: chunks.clone(),
+            row_calls: row_calls.clone(),
         });
         for (place, (listener, behaviour)) in replica_listeners.into_iter().zip(replicas).enumerate() {
             if *behaviour != Replica::Down {
@@ -171,7 +175,8 @@ impl Network {
             }
         }
         let folder = tempfile::tempdir().unwrap();
-        let network = Self { folder, committee, blob, certificate, gateways: gateway_urls, chunks, runtime };
+        let gateways = gateway_urls;
+        let network = Self { folder, committee, blob, certificate, gateways, chunks, row_calls, runtime };
         meridian_client::committee_source::save(&network.path("committee.toml"), &network.committee).unwrap();
         std::fs::write(network.path("payload"), network.blob.payload()).unwrap();
         std::fs::write(network.path("cert"), network.certificate.encode()).unwrap();

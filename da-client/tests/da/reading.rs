@@ -1,7 +1,9 @@
 //! Reading with replicas that are down, do not know, or lie.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::{StreamExt, TryStreamExt};
 use meridian_client::Silent;
 use meridian_client::fetch::{FaultKind, ReadError, Reader};
 use meridian_client::nearest::Took;
@@ -110,6 +112,95 @@ fn a_region_that_stands_still_is_left_and_not_asked_first_again() {
             assert_ne!(order[0], still);
             assert_eq!(order[0], fetched.regions[0]);
         });
+    }
+}
+
+/// A reader to whom the first of these regions is the nearest, the next one the second, and the others are far.
+fn near(network: &Network, regions: &[usize]) -> Reader {
+    let reader = reader(network);
+    for seat in network.committee.seats() {
+        let place = network.committee.regions().iter().position(|region| region.id == seat.region).unwrap();
+        let place = regions.iter().position(|near| *near == place).map_or(1_000, |place| 10 * place);
+        let distance = Duration::from_millis(u64::try_from(place).unwrap());
+        reader.nearest().answered(seat.address, Took::RoundTrip(distance));
+    }
+    reader
+}
+
+#[test]
+fn a_small_blob_is_read_in_one_round_trip() {
+    let network = Network::start(70_000, &[Replica::Honest; 5], &[Gateway::Down]);
+    for nearest in 0..5 {
+        let reader = near(&network, &[nearest]);
+        let fetched = network.block_on(reader.payload(network.blob.id(), &Silent)).unwrap();
+        assert_eq!(fetched.payload, network.blob.payload());
+        assert_eq!(
+            (&fetched.regions[..], &fetched.faults[..]),
+            (&[network.committee.regions()[nearest].id][..], &[][..])
+        );
+    }
+    // Only probes of far regions may have asked for a row.
+    assert!(network.row_calls.load(Ordering::Relaxed) <= 5);
+}
+
+#[test]
+fn two_regions_that_stand_still_are_left_for_the_third() {
+    use Replica::{Honest, NoRows, WrongRows};
+    for second in [NoRows, WrongRows] {
+        for length in [70_000, 9_000_000] {
+            let network = Network::start(length, &[NoRows, second, Honest, Honest, Honest], &[Gateway::Down]);
+            let read = async {
+                let reader = near(&network, &[0, 1, 2]);
+                tokio::time::timeout(PATIENCE, reader.payload(network.blob.id(), &Silent))
+                    .await
+                    .unwrap()
+                    .unwrap()
+            };
+            let fetched = network.block_on(read);
+            assert!(fetched.payload == network.blob.payload());
+            let still = [0, 1].map(|place: usize| network.committee.regions()[place].id);
+            assert!(fetched.faults.iter().all(|fault| still.contains(&fault.region)), "{:?}", fetched.faults);
+        }
+    }
+}
+
+#[test]
+fn a_payload_is_given_out_in_order_or_an_error_is() {
+    use Replica::{Down, Honest, Ignorant, NoRows, OtherHeader, OtherRlc, Slanderer, WrongRows};
+    for others in [Honest, Down, Ignorant, NoRows, OtherHeader, OtherRlc, WrongRows, Slanderer] {
+        for (honest, length) in [(0, 70_000), (2, 70_000), (1, 3 << 20), (4, 3 << 20)] {
+            let mut replicas = [others; 5];
+            replicas[honest] = Honest;
+            let network = Network::start(length, &replicas, &[Gateway::Down]);
+            for reader in [reader(&network), near(&network, &[3, honest])] {
+                let pieces = reader.stream(network.blob.id()).try_collect::<Vec<_>>();
+                let pieces = async { tokio::time::timeout(PATIENCE, pieces).await.unwrap().unwrap() };
+                assert!(network.block_on(pieces).concat() == network.blob.payload(), "{others:?} {honest}");
+            }
+        }
+    }
+    let network = Network::start(3 << 20, &[WrongRows; 5], &[Gateway::Down]);
+    let all = network.block_on(reader(&network).stream(network.blob.id()).collect::<Vec<_>>());
+    assert!(matches!(&all[..], [Err(ReadError::Unavailable { have: 0, .. })]), "{all:?}");
+}
+
+#[test]
+fn many_blobs_are_read_at_once_and_come_in_their_order() {
+    let network = Network::start(70_000, &[Replica::Honest; 5], &[Gateway::Down]);
+    let (reader, id, unknown) = (reader(&network), network.blob.id(), BlobId::from([3; 32]));
+    let ids = [id, unknown, id, id, unknown];
+    for at_once in [0, 1, 3, 10] {
+        let all = network.block_on(reader.payloads(ids, at_once).collect::<Vec<_>>());
+        assert_eq!(all.iter().map(|(id, _)| *id).collect::<Vec<_>>(), ids);
+        for (found, read) in all {
+            match read {
+                Ok(fetched) => assert!(found == id && fetched.payload == network.blob.payload()),
+                // A fake replica knows one blob, and asserts that it is asked for that one's rows only.
+                Err(error) => {
+                    assert!(found == unknown && matches!(error, ReadError::Unknown { .. }), "{error}");
+                }
+            }
+        }
     }
 }
 

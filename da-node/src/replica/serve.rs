@@ -8,9 +8,9 @@ use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use meridian_proofs::ids::BlobId;
 use meridian_proofs::merkle::RangeProof;
 use meridian_proofs::shape::RowRange;
-use meridian_proto::convert::{Candidate, GetRows, GetSamples, Lookup, LookupKey, Sample};
+use meridian_proto::convert::{Candidate, GetRows, GetSamples, HeldRows, Lookup, LookupKey, Sample};
 use meridian_proto::error::{ApiError, EXPIRY, Reason};
-use meridian_proto::{MAX_CANDIDATES, MAX_MESSAGE, MAX_ROW_PROOF};
+use meridian_proto::{MAX_CANDIDATES, MAX_HELD_RANGES, MAX_MESSAGE, MAX_ROW_PROOF};
 use tokio::sync::mpsc;
 
 use super::rebuild::{Purpose, Whole};
@@ -197,7 +197,8 @@ impl Replica {
         Ok(samples)
     }
 
-    /// Header, entries and, when asked for, RLC vector of a blob, or of each blob with a payload hash.
+    /// Header, entries and, when asked for, RLC vector of a blob, or of each blob with a payload hash; of the first also
+    /// rows.
     ///
     /// # Errors
     /// [`Reason::BlobUnknown`]; or when the store cannot be read.
@@ -229,16 +230,36 @@ impl Replica {
                 Ok((missing.map_or(Ok(candidates), Err), damaged))
             })
             .await;
-        let answer = match found {
+        let mut answer = match found {
             Ok((answer, damaged)) => {
                 damaged.into_iter().for_each(|id| self.suspect(id));
                 answer
             }
             Err(error) => Err(error.into()),
         };
+        if let Ok([first, ..]) = answer.as_deref_mut()
+            && request.max_row_bytes > 0
+        {
+            first.rows = self.first_rows(first.header.id(), request.max_row_bytes).await;
+        }
         let result = answer.as_ref().map_or_else(|error: &ApiError| error.class().as_str(), |_| "ok");
         metrics::get().lookups.add(1, &[KeyValue::new("result", result)]);
         answer
+    }
+
+    /// The first rows of a blob that are on disk, no more bytes of them than these and no more rows than K. None where they
+    /// cannot be read: whoever asks for them then hears why.
+    async fn first_rows(&self, id: BlobId, most: u32) -> Vec<HeldRows> {
+        let store = self.rows.clone();
+        match self.cpu.run(move || first_rows(&store, &id, most)).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                if error != StoreError::Dropped {
+                    self.suspect(id);
+                }
+                Vec::new()
+            }
+        }
     }
 
     /// The record of a blob. Strangers' ids cost one read and nothing else.
@@ -294,7 +315,26 @@ fn candidate(rows: &rows::Rows, id: &BlobId, include_rlc: bool) -> Result<Option
         rlc: if include_rlc { Some(rows.rlc(id)?) } else { None },
         entries: rows.entries(id, MAX_CANDIDATES)?,
         inconsistent: record.inconsistent,
+        rows: Vec::new(),
     }))
+}
+
+/// The first rows on disk, no more bytes of them than these and no more rows than K.
+fn first_rows(store: &rows::Rows, id: &BlobId, most: u32) -> Result<Vec<HeldRows>, StoreError> {
+    let Some(record) = store.record(id)? else { return Ok(Vec::new()) };
+    let shape = record.shape();
+    let most = usize::try_from(most).unwrap_or(usize::MAX) / shape.row_bytes();
+    let mut left = u32::try_from(most.min(shape.data_rows())).unwrap_or(u32::MAX);
+    let mut held = Vec::new();
+    for (place, stored) in record.ranges.iter().enumerate().take(MAX_HELD_RANGES) {
+        let Some(range) = shape.range(stored.range.start(), left.min(stored.range.count())) else { break };
+        let Some(proof) = store.tree(id, &record, place)?.prove_range(range) else { break };
+        let rows = store.rows(id, &record, place, &range)?;
+        left -= range.count();
+        count_served(rows.len(), "disk");
+        held.push(HeldRows { start: range.start(), count: range.count(), proof, rows });
+    }
+    Ok(held)
 }
 
 /// Of a blob that is not here, or not any more: unix seconds of its last expiry.

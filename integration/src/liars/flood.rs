@@ -15,7 +15,7 @@ use super::{ReplicaLie, RowParts, Truth, parts};
 /// How much more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flood {
-    /// One byte after the last row, one sample, one candidate too many.
+    /// One byte after the last row, one sample, one candidate too many, one byte more than a lookup may bring.
     OneMore,
     /// Rows without end, messages over the limit.
     Endless,
@@ -46,6 +46,9 @@ impl ReplicaLie for Flood {
 
     async fn lookup(&self, truth: &Truth, request: LookupRequest) -> Result<LookupResponse, Status> {
         let mut answer = truth.lookup(request).await?;
+        for held in answer.candidates.iter_mut().flat_map(|candidate| &mut candidate.rows) {
+            held.rows = [held.rows.as_ref(), &[0]].concat().into();
+        }
         if let Some(candidate) = answer.candidates.first().cloned() {
             let copies = if *self == Self::OneMore { 1 } else { 100_000 };
             answer.candidates.extend(std::iter::repeat_n(candidate, copies));

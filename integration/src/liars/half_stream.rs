@@ -2,7 +2,9 @@
 
 use futures::StreamExt;
 use meridian_proto::wire::get_rows_response::Part;
-use meridian_proto::wire::{GetRowsRequest, GetRowsResponse, GetSamplesRequest, GetSamplesResponse};
+use meridian_proto::wire::{
+    GetRowsRequest, GetRowsResponse, GetSamplesRequest, GetSamplesResponse, LookupRequest, LookupResponse,
+};
 use tonic::Status;
 
 use super::{ReplicaLie, RowParts, Truth, parts};
@@ -43,5 +45,11 @@ impl ReplicaLie for HalfStream {
         let mut answer = truth.samples(request).await?;
         answer.samples.truncate(answer.samples.len() / 2);
         Ok(answer)
+    }
+
+    async fn lookup(&self, truth: &Truth, mut request: LookupRequest) -> Result<LookupResponse, Status> {
+        // Half of a lookup is none: of its rows whole ones come, and the stream is where it stops.
+        request.max_row_bytes /= 64;
+        truth.lookup(request).await
     }
 }

@@ -15,7 +15,7 @@ use super::{ReplicaLie, RowParts, Truth};
 pub enum Silent {
     /// Nothing at all.
     Everything,
-    /// Rows and samples: headers are served.
+    /// Rows and samples: headers are served without any.
     Rows,
     /// Uploads and cosignatures: reads are served.
     Writes,
@@ -44,6 +44,10 @@ impl ReplicaLie for Silent {
     }
 
     async fn lookup(&self, truth: &Truth, request: LookupRequest) -> Result<LookupResponse, Status> {
-        if *self == Self::Everything { pending().await } else { truth.lookup(request).await }
+        match self {
+            Self::Everything => pending().await,
+            Self::Rows => truth.lookup(LookupRequest { max_row_bytes: 0, ..request }).await,
+            Self::Writes => truth.lookup(request).await,
+        }
     }
 }

@@ -60,6 +60,10 @@ impl ReplicaLie for WrongLengths {
         let mut answer = truth.lookup(request).await?;
         for candidate in &mut answer.candidates {
             self.spoil(&mut candidate.rlc);
+            for held in &mut candidate.rows {
+                self.spoil(&mut held.rows);
+                held.proof.iter_mut().for_each(|hash| self.spoil(hash));
+            }
             if *self == Self::Absent {
                 candidate.header = None;
             }

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use meridian_proto::wire::get_rows_response::Part;
-use meridian_proto::wire::{GetRowsRequest, GetSamplesRequest, GetSamplesResponse};
+use meridian_proto::wire::{
+    GetRowsRequest, GetSamplesRequest, GetSamplesResponse, LookupRequest, LookupResponse,
+};
 use tonic::Status;
 
 use super::wrong_rows::flipped;
@@ -52,6 +54,14 @@ impl ReplicaLie for WrongProofs {
         let mut answer = truth.samples(request).await?;
         for sample in &mut answer.samples {
             self.spoil(&mut sample.path);
+        }
+        Ok(answer)
+    }
+
+    async fn lookup(&self, truth: &Truth, request: LookupRequest) -> Result<LookupResponse, Status> {
+        let mut answer = truth.lookup(request).await?;
+        for held in answer.candidates.iter_mut().flat_map(|candidate| &mut candidate.rows) {
+            self.spoil(&mut held.proof);
         }
         Ok(answer)
     }

@@ -2,12 +2,14 @@
 
 use bytes::Bytes;
 use meridian_proto::wire::get_rows_response::Part;
-use meridian_proto::wire::{GetRowsRequest, GetSamplesRequest, GetSamplesResponse};
+use meridian_proto::wire::{
+    GetRowsRequest, GetSamplesRequest, GetSamplesResponse, LookupRequest, LookupResponse,
+};
 use tonic::Status;
 
 use super::{ReplicaLie, RowParts, Truth, parts};
 
-/// Flips a bit in the last byte of every part with rows and of every sample.
+/// Flips a bit in the last byte of every part with rows, of every sample, and of rows that come with a lookup.
 #[derive(Clone, Copy, Debug)]
 pub struct WrongRows;
 
@@ -37,6 +39,14 @@ impl ReplicaLie for WrongRows {
         let mut answer = truth.samples(request).await?;
         for sample in &mut answer.samples {
             sample.row = flipped(&sample.row);
+        }
+        Ok(answer)
+    }
+
+    async fn lookup(&self, truth: &Truth, request: LookupRequest) -> Result<LookupResponse, Status> {
+        let mut answer = truth.lookup(request).await?;
+        for held in answer.candidates.iter_mut().flat_map(|candidate| &mut candidate.rows) {
+            held.rows = flipped(&held.rows);
         }
         Ok(answer)
     }

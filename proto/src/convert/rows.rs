@@ -16,7 +16,7 @@ use super::replica::row_range;
 use super::{WireError, WireProblem, address, at_most, bytes, chunk, hash, hashes, required};
 use crate::error::Reason;
 use crate::wire::{get_rows_response, lookup_request};
-use crate::{MAX_CANDIDATES, MAX_ROW_PROOF, MAX_ROWS, MAX_SAMPLES, wire};
+use crate::{MAX_CANDIDATES, MAX_CHUNK, MAX_HELD_RANGES, MAX_ROW_PROOF, MAX_ROWS, MAX_SAMPLES, wire};
 
 /// Bytes of one value of the RLC vector.
 const RLC_VALUE: usize = 16;
@@ -79,6 +79,8 @@ pub struct Lookup {
     pub key: LookupKey,
     /// Whether the answer shall carry RLC vectors.
     pub include_rlc: bool,
+    /// Most bytes of rows that the answer shall carry, at most [`MAX_CHUNK`].
+    pub max_row_bytes: u32,
 }
 
 /// A blob that a replica knows.
@@ -92,6 +94,21 @@ pub struct Candidate {
     pub entries: Vec<EntryRef>,
     /// Whether there is proof that the blob is not a codeword.
     pub inconsistent: bool,
+    /// The first rows that the replica holds, if they were asked for.
+    pub rows: Vec<HeldRows>,
+}
+
+/// Consecutive rows and their proof, which remains to be checked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HeldRows {
+    /// Index of the first row.
+    pub start: u32,
+    /// Number of rows, at least 1.
+    pub count: u32,
+    /// Proof of the range.
+    pub proof: RangeProof,
+    /// Their bytes: in a [`Candidate`] as many as the rows of its blob have.
+    pub rows: Bytes,
 }
 
 /// Where an entry stands.
@@ -240,7 +257,13 @@ impl TryFrom<wire::LookupRequest> for Lookup {
                 LookupKey::Payload(payload)
             }
         };
-        Ok(Self { key, include_rlc: request.include_rlc })
+        let max_row_bytes = request.max_row_bytes;
+        if usize::try_from(max_row_bytes).map_or(true, |bytes| bytes > MAX_CHUNK) {
+            let field = "LookupRequest.max_row_bytes";
+            let text = format!("asks for {max_row_bytes} bytes of rows, the limit is {MAX_CHUNK}");
+            return Err(WireError::refused(field, Reason::MessageTooLarge, text));
+        }
+        Ok(Self { key, include_rlc: request.include_rlc, max_row_bytes })
     }
 }
 
@@ -250,7 +273,8 @@ impl From<Lookup> for wire::LookupRequest {
             LookupKey::Blob(id) => lookup_request::Key::BlobId(bytes(id.as_bytes())),
             LookupKey::Payload(payload) => lookup_request::Key::PayloadHash(bytes(payload.as_bytes())),
         };
-        Self { key: Some(key), include_rlc: lookup.include_rlc }
+        let Lookup { include_rlc, max_row_bytes, .. } = lookup;
+        Self { key: Some(key), include_rlc, max_row_bytes }
     }
 }
 
@@ -279,7 +303,11 @@ impl TryFrom<wire::Candidate> for Candidate {
         at_most("Candidate.entries", candidate.entries.len(), MAX_CANDIDATES)?;
         let header: BlobHeader = required("Candidate.header", candidate.header)?.try_into()?;
         let rlc = if candidate.rlc.is_empty() { None } else { Some(rlc_vector(&header, &candidate.rlc)?) };
-        Ok(Self { header, rlc, entries: list(candidate.entries)?, inconsistent: candidate.inconsistent })
+        at_most("Candidate.rows", candidate.rows.len(), MAX_HELD_RANGES)?;
+        let rows: Vec<HeldRows> = list(candidate.rows)?;
+        rows.iter().try_for_each(|rows| fits(&header, rows))?;
+        let (entries, inconsistent) = (list(candidate.entries)?, candidate.inconsistent);
+        Ok(Self { header, rlc, entries, inconsistent, rows })
     }
 }
 
@@ -290,7 +318,29 @@ impl From<Candidate> for wire::Candidate {
             rlc: candidate.rlc.map(|rlc| rlc.to_bytes().into()).unwrap_or_default(),
             entries: candidate.entries.into_iter().map(Into::into).collect(),
             inconsistent: candidate.inconsistent,
+            rows: candidate.rows.into_iter().map(Into::into).collect(),
         }
+    }
+}
+
+impl TryFrom<wire::HeldRows> for HeldRows {
+    type Error = WireError;
+
+    fn try_from(held: wire::HeldRows) -> Result<Self, WireError> {
+        row_range("HeldRows.start", "HeldRows.count", held.start, held.count)?;
+        Ok(Self {
+            start: held.start,
+            count: held.count,
+            proof: RangeProof(hashes("HeldRows.proof", &held.proof, MAX_ROW_PROOF)?),
+            rows: chunk("HeldRows.rows", held.rows)?,
+        })
+    }
+}
+
+impl From<HeldRows> for wire::HeldRows {
+    fn from(held: HeldRows) -> Self {
+        let proof = held.proof.0.iter().map(bytes).collect();
+        Self { start: held.start, count: held.count, proof, rows: held.rows }
     }
 }
 
@@ -311,6 +361,21 @@ impl From<Vec<Candidate>> for wire::LookupResponse {
     fn from(candidates: Vec<Candidate>) -> Self {
         Self { candidates: candidates.into_iter().map(Into::into).collect() }
     }
+}
+
+/// Whether a blob with this header has such rows, of this length.
+fn fits(header: &BlobHeader, held: &HeldRows) -> Result<(), WireError> {
+    let shape = header.shape();
+    let Some(range) = shape.range(held.start, held.count) else {
+        let text = format!("the blob has {} rows", shape.total_rows());
+        return Err(WireError::refused("HeldRows.count", Reason::RangeInvalid, text));
+    };
+    let expected = range.indices().count() * shape.row_bytes();
+    if held.rows.len() == expected {
+        return Ok(());
+    }
+    let problem = WireProblem::Length { expected, found: held.rows.len() };
+    Err(WireError { field: "HeldRows.rows", problem })
 }
 
 /// The RLC vector of a blob with this header, of exactly the length that follows from it.

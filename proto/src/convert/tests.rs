@@ -98,6 +98,7 @@ conversions! {
     sample: Sample => Sample = samples::sample(),
     sample_list: GetSamplesResponse => Vec<Sample> = prop::collection::vec(samples::sample(), 0..4),
     lookup: LookupRequest => Lookup = samples::lookup(),
+    held_rows: HeldRows => HeldRows = samples::held_rows(),
     candidate: Candidate => Candidate = samples::candidate(),
     candidate_list: LookupResponse => Vec<Candidate> = prop::collection::vec(samples::candidate(), 1..3),
     entry_ref: EntryRef => EntryRef = samples::entry_ref(),

@@ -1,11 +1,12 @@
 //! What replicas answer.
 
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use meridian_proofs::placement;
 use meridian_proto::convert::{
-    Candidate, EntryRef, GetRows, GetSamples, Lookup, LookupKey, ReplicaStatus, RowsPart, Sample,
+    Candidate, EntryRef, GetRows, GetSamples, HeldRows, Lookup, LookupKey, ReplicaStatus, RowsPart, Sample,
 };
 use meridian_proto::error::Reason;
 use meridian_proto::wire;
@@ -20,6 +21,27 @@ fn spoil(rows: &Bytes, lie: bool) -> Bytes {
         rows[5] ^= 1;
     }
     rows.into()
+}
+
+impl Node<Replica> {
+    /// Rows that come with a lookup.
+    fn first_rows(&self, most: u32) -> Vec<HeldRows> {
+        let (blob, keys) = (&self.world.blob, &self.world.keys);
+        let seat = keys.committee.seat(&keys.seats[self.place].address()).unwrap();
+        let interval = placement::interval(&keys.committee, seat, &blob.id(), blob.shape());
+        let mut left = most / u32::try_from(blob.shape().row_bytes()).unwrap();
+        let mut held = Vec::new();
+        for range in interval.ranges() {
+            let Some(range) = blob.shape().range(range.start(), range.count().min(left)) else { continue };
+            left -= range.count();
+            let rows = spoil(&blob.rows(range), self.behaviour == Replica::WrongRows);
+            let (start, count, proof) = (range.start(), range.count(), blob.range_proof(range));
+            if self.behaviour != Replica::NoRows && (self.behaviour != Replica::NotTheFirst || start > 0) {
+                held.push(HeldRows { start, count, proof, rows });
+            }
+        }
+        held
+    }
 }
 
 #[tonic::async_trait]
@@ -46,6 +68,7 @@ impl wire::replica_server::Replica for Node<Replica> {
         request: Request<wire::GetRowsRequest>,
     ) -> Result<Response<Self::GetRowsStream>, Status> {
         let GetRows { blob_id, start, count, held_only } = parse(request);
+        self.world.row_calls.fetch_add(1, Ordering::Relaxed);
         if self.behaviour == Replica::Ignorant {
             return refuse(Reason::BlobUnknown);
         }
@@ -92,7 +115,7 @@ impl wire::replica_server::Replica for Node<Replica> {
         &self,
         request: Request<wire::LookupRequest>,
     ) -> Result<Response<wire::LookupResponse>, Status> {
-        let Lookup { key, include_rlc } = parse(request);
+        let Lookup { key, include_rlc, max_row_bytes } = parse(request);
         let world = &self.world;
         let known = match key {
             LookupKey::Blob(id) => id == world.blob.id(),
@@ -111,6 +134,7 @@ impl wire::replica_server::Replica for Node<Replica> {
             rlc: include_rlc.then(|| rlc.rlc().clone()),
             entries: vec![EntryRef { gateway, index: 2, entry: world.entries[2] }],
             inconsistent: self.behaviour == Replica::Slanderer,
+            rows: self.first_rows(max_row_bytes),
         };
         Ok(Response::new(vec![candidate].into()))
     }

@@ -51,7 +51,7 @@ async fn a_growing_log_is_cosigned_and_what_is_signed_is_on_disk() {
     assert_eq!(latest.signers(&net.committee.domain()).unwrap(), [seat_key(1).address()]);
     let items: Vec<_> = three.entries.iter().copied().map(LogItem::Entry).collect();
     assert_eq!(replica.logs().items(&log, 0, 3).unwrap(), items);
-    let lookup = Lookup { key: LookupKey::Blob(blobs[1].id()), include_rlc: true };
+    let lookup = Lookup { key: LookupKey::Blob(blobs[1].id()), include_rlc: true, max_row_bytes: 0 };
     let found = replica.lookup(lookup).await.unwrap();
     assert_eq!(
         found[0].entries.iter().map(|e| (e.index, e.entry)).collect::<Vec<_>>(),
@@ -272,7 +272,7 @@ async fn entries_that_came_from_others_are_cosigned_with_their_rows_alone() {
     assert_eq!(replica.cosign(request.clone()).await.unwrap(), own_signature(&net, &request));
     assert_eq!(size(&replica), 3);
     // They are named, so that no sweep takes their rows.
-    let lookup = Lookup { key: LookupKey::Blob(missing.id()), include_rlc: false };
+    let lookup = Lookup { key: LookupKey::Blob(missing.id()), include_rlc: false, max_row_bytes: 0 };
     let found = replica.lookup(lookup).await.unwrap();
     assert_eq!(found[0].entries.iter().map(|e| e.index).collect::<Vec<_>>(), [1]);
 }

@@ -12,7 +12,7 @@ use crate::replica::{Replica, Settings};
 const LENGTH: usize = 100_000;
 
 async fn is_unknown(replica: &std::sync::Arc<Replica>, blob: &Blob) -> bool {
-    let lookup = Lookup { key: LookupKey::Blob(blob.id()), include_rlc: true };
+    let lookup = Lookup { key: LookupKey::Blob(blob.id()), include_rlc: true, max_row_bytes: 0 };
     let unknown = matches!(replica.lookup(lookup).await, Err(e) if e.reason == Reason::BlobUnknown);
     assert_eq!(replica.upload_memory.used(), 0, "memory is given back");
     assert_eq!(replica.accounts.totals() == (0, 0), unknown);

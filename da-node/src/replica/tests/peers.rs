@@ -133,7 +133,7 @@ async fn proof_that_a_blob_is_no_code_word_is_kept_and_counts_as_holding() {
     let lacking = net.open(lacking_region, folder.path()).await;
     let log = net.log().with(&crooked);
     assert!(is_signed(lacking.cosign(log.request(0)).await));
-    let lookup = Lookup { key: LookupKey::Blob(crooked.id()), include_rlc: false };
+    let lookup = Lookup { key: LookupKey::Blob(crooked.id()), include_rlc: false, max_row_bytes: 0 };
     assert!(lacking.lookup(lookup).await.unwrap()[0].inconsistent);
     // The rows that show it are served; no others are made up.
     let count = u32::try_from(crooked.shape().data_rows()).unwrap();

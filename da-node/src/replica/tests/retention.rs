@@ -157,7 +157,7 @@ async fn who_asks_by_payload_is_told_the_date_too() {
     let mut log = net.log().with(&blob);
     log.entries[0].payload_hash = hash;
     replica.cosign(log.request(0)).await.unwrap();
-    let lookup = async |key| replica.lookup(Lookup { key, include_rlc: false }).await;
+    let lookup = async |key| replica.lookup(Lookup { key, include_rlc: false, max_row_bytes: 0 }).await;
     assert_eq!(lookup(LookupKey::Payload(hash)).await.unwrap().len(), 1);
     net.clock.set(END);
     settle(&net, END);

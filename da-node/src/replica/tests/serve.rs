@@ -5,7 +5,7 @@ use futures::StreamExt;
 use meridian_proofs::ids::PayloadHash;
 use meridian_proofs::row_proof::BlobContext;
 use meridian_proofs::shape::RowIndex;
-use meridian_proto::convert::{GetRows, GetSamples, Lookup, LookupKey};
+use meridian_proto::convert::{GetRows, GetSamples, HeldRows, Lookup, LookupKey};
 use meridian_proto::error::Class;
 
 use super::*;
@@ -63,6 +63,41 @@ async fn every_row_is_answered_held_or_not() {
 }
 
 #[tokio::test]
+async fn a_lookup_brings_the_first_rows_that_are_held() {
+    let net = Net::alone().await;
+    for region in 1..=5 {
+        let (blob, folder) = (Blob::of(LENGTH, 1), tempfile::tempdir().unwrap());
+        let replica = net.open(region, folder.path()).await;
+        send(&replica, net.upload(region, &blob)).await.unwrap();
+        let context =
+            BlobContext::<meridian_proofs::hash::Blake3>::new(blob.id(), blob.header, blob.rlc.clone())
+                .unwrap();
+        let interval = net.interval(region, &blob);
+        let held: Vec<u32> = interval.ranges().iter().flat_map(|range| range.start()..range.end()).collect();
+        let row = u32::try_from(blob.shape().row_bytes()).unwrap();
+        let data = u32::try_from(blob.shape().data_rows()).unwrap();
+        for (most, rows) in [
+            (0, 0),
+            (row - 1, 0),
+            (row, 1),
+            (2 * row - 1, 1),
+            (data * row - 1, data - 1),
+            (data * row, data),
+            (1 << 20, data),
+        ] {
+            let lookup = Lookup { key: LookupKey::Blob(blob.id()), include_rlc: false, max_row_bytes: most };
+            let found = replica.lookup(lookup).await.unwrap().remove(0).rows;
+            let mut seen = Vec::new();
+            for HeldRows { start, count, proof, rows } in found {
+                context.check_range(blob.shape().range(start, count).unwrap(), rows, &proof).unwrap();
+                seen.extend(start..start + count);
+            }
+            assert_eq!(seen, held[..usize::try_from(rows).unwrap()], "{most}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn requests_for_what_is_not_there_are_refused() {
     let (net, blob, folder) = (Net::alone().await, Blob::of(LENGTH, 1), tempfile::tempdir().unwrap());
     let replica = net.open(1, folder.path()).await;
@@ -86,7 +121,7 @@ async fn a_payload_hash_finds_its_blobs_the_first_named_first() {
     let (net, folder) = (Net::alone().await, tempfile::tempdir().unwrap());
     let replica = net.open(1, folder.path()).await;
     let hash = PayloadHash::from([5; 32]);
-    let lookup = Lookup { key: LookupKey::Payload(hash), include_rlc: false };
+    let lookup = Lookup { key: LookupKey::Payload(hash), include_rlc: false, max_row_bytes: 0 };
     assert_eq!(refused(replica.lookup(lookup).await), Reason::BlobUnknown);
     let mut log = net.log();
     let blobs: Vec<_> = (0..18).map(|seed| Blob::of(100, seed)).collect();

@@ -14,8 +14,14 @@ use super::super::WireError;
 use crate::FILE_DESCRIPTOR_SET;
 
 /// Fields that may have many lengths. Their limits have tests of their own.
-const OF_ANY_LENGTH: [&str; 5] =
-    ["PutRequest.chunk", "DisperseRequest.rlc", "DisperseRequest.rows", "GetRowsResponse.rows", "Sample.row"];
+const OF_ANY_LENGTH: [&str; 6] = [
+    "PutRequest.chunk",
+    "DisperseRequest.rlc",
+    "DisperseRequest.rows",
+    "GetRowsResponse.rows",
+    "Sample.row",
+    "HeldRows.rows",
+];
 
 /// Fields that may be empty or absent.
 const OPTIONAL: [&str; 6] = [

@@ -13,7 +13,8 @@ use super::samples;
 use crate::error::Class;
 use crate::wire::{cosign_response, disperse_request, get_rows_response, lookup_request, put_request};
 use crate::{
-    MAX_CANDIDATES, MAX_ENTRIES, MAX_LOG_PROOF, MAX_OPEN_EPOCHS, MAX_ROW_PROOF, MAX_ROWS, MAX_SAMPLES, wire,
+    MAX_CANDIDATES, MAX_ENTRIES, MAX_HELD_RANGES, MAX_LOG_PROOF, MAX_OPEN_EPOCHS, MAX_ROW_PROOF, MAX_ROWS,
+    MAX_SAMPLES, wire,
 };
 
 fn any<T>(strategy: impl Strategy<Value = T>) -> T {
@@ -187,6 +188,26 @@ fn lists() {
         let expected = (!fits).then_some(("Candidate.entries", Reason::TooManyItems));
         assert_eq!(refusal::<_, Candidate>(candidate), expected);
     }
+    for (bytes, fits) in [((1 << 20) - 1, true), (1 << 20, true), ((1 << 20) + 1, false), (u32::MAX, false)] {
+        let message = wire::LookupRequest { max_row_bytes: bytes, ..any(samples::lookup()).into() };
+        let expected = (!fits).then_some(("LookupRequest.max_row_bytes", Reason::MessageTooLarge));
+        assert_eq!(refusal::<_, Lookup>(message), expected);
+    }
+    let candidate = Candidate { rows: Vec::new(), ..any(samples::candidate()) };
+    let shape = candidate.header.shape();
+    let (row, total) = (shape.row_bytes(), u32::try_from(shape.total_rows()).unwrap());
+    let held =
+        |start, count, bytes| wire::HeldRows { start, count, proof: Vec::new(), rows: vec![1; bytes].into() };
+    for (rows, expected) in [
+        (vec![held(total - 1, 1, row); MAX_HELD_RANGES], None),
+        (vec![held(0, 1, row); MAX_HELD_RANGES + 1], Some(("Candidate.rows", Reason::TooManyItems))),
+        (vec![held(total - 1, 2, 2 * row)], Some(("HeldRows.count", Reason::RangeInvalid))),
+        (vec![held(0, 2, 2 * row - 1)], Some(("HeldRows.rows", Reason::FieldInvalid))),
+        (vec![held(0, 2, 2 * row + 1)], Some(("HeldRows.rows", Reason::FieldInvalid))),
+    ] {
+        let message = wire::Candidate { rows, ..candidate.clone().into() };
+        assert_eq!(refusal::<_, Candidate>(message), expected);
+    }
     let none = wire::LookupResponse { candidates: Vec::new() };
     let expected = Some(("LookupResponse.candidates", Reason::FieldInvalid));
     assert_eq!(refusal::<_, Vec<Candidate>>(none), expected);
@@ -249,7 +270,7 @@ fn values_with_one_spelling() {
         assert_eq!(refusal::<_, DisperseOutcome>(wire::DisperseResponse { outcome }), expected);
     }
     let zero = lookup_request::Key::PayloadHash(Bytes::from(vec![0; 32]));
-    let lookup = wire::LookupRequest { key: Some(zero), include_rlc: false };
+    let lookup = wire::LookupRequest { key: Some(zero), include_rlc: false, max_row_bytes: 0 };
     assert_eq!(refusal::<_, Lookup>(lookup), Some(("LookupRequest.payload_hash", Reason::FieldInvalid)));
     let empty =
         wire::Checkpoint { size: 0, root: Bytes::from(vec![1; 32]), ..any(samples::checkpoint()).into() };

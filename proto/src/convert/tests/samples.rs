@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use proptest::sample::subsequence;
 
 use super::super::*;
-use crate::{MAX_CLOSINGS, MAX_ROW_PROOF, MAX_ROWS};
+use crate::{MAX_CLOSINGS, MAX_HELD_RANGES, MAX_ROW_PROOF, MAX_ROWS};
 
 pub(super) fn hash() -> impl Strategy<Value = B256> {
     any::<[u8; 32]>().prop_map(B256::from)
@@ -311,21 +311,44 @@ pub(super) fn sample() -> impl Strategy<Value = Sample> {
 pub(super) fn lookup() -> impl Strategy<Value = Lookup> {
     let payload = hash().prop_filter("bound", |hash| !hash.is_zero()).prop_map(PayloadHash);
     let key = prop_oneof![blob_id().prop_map(LookupKey::Blob), payload.prop_map(LookupKey::Payload)];
-    (key, any::<bool>()).prop_map(|(key, include_rlc)| Lookup { key, include_rlc })
+    (key, any::<bool>(), 0..=1_u32 << 20).prop_map(|(key, include_rlc, max_row_bytes)| Lookup {
+        key,
+        include_rlc,
+        max_row_bytes,
+    })
 }
 
 pub(super) fn entry_ref() -> impl Strategy<Value = EntryRef> {
     (address(), any::<u64>(), entry()).prop_map(|(gateway, index, entry)| EntryRef { gateway, index, entry })
 }
 
+pub(super) fn held_rows() -> impl Strategy<Value = HeldRows> {
+    (0..MAX_ROWS, data(), hashes(MAX_ROW_PROOF)).prop_map(|(start, rows, proof)| HeldRows {
+        start,
+        count: 1,
+        proof: RangeProof(proof),
+        rows,
+    })
+}
+
 pub(super) fn candidate() -> impl Strategy<Value = Candidate> {
     let small_header = (header(), 1..=20_000_u64)
         .prop_map(|(header, length)| BlobHeader { length: length.try_into().unwrap(), ..header });
-    (small_header, any::<[bool; 2]>(), any::<u8>(), prop::collection::vec(entry_ref(), 0..3)).prop_map(
-        |(header, [with_rlc, inconsistent], fill, entries)| {
-            let rlc = vec![fill; 16 * header.shape().data_rows()];
+    let entries = prop::collection::vec(entry_ref(), 0..3);
+    let rows = prop::collection::vec((held_rows(), 0..8_u32), 0..=MAX_HELD_RANGES);
+    (small_header, any::<[bool; 2]>(), any::<u8>(), entries, rows).prop_map(
+        |(header, [with_rlc, inconsistent], fill, entries, rows)| {
+            let shape = header.shape();
+            let rlc = vec![fill; 16 * shape.data_rows()];
             let rlc = with_rlc.then(|| RlcVector::from_bytes(&rlc).unwrap());
-            Candidate { header, rlc, entries, inconsistent }
+            let held = |(held, more): (HeldRows, u32)| {
+                let start = held.start % u32::try_from(shape.total_rows() - 8).unwrap();
+                let count = 1 + more;
+                let rows = vec![fill; shape.row_bytes() * usize::try_from(count).unwrap()].into();
+                HeldRows { start, count, rows, ..held }
+            };
+            let rows = rows.into_iter().map(held).collect();
+            Candidate { header, rlc, entries, inconsistent, rows }
         },
     )
 }
