@@ -82,7 +82,7 @@ impl Reader {
                 && namespace.is_none_or(|wanted| reference.entry.namespace == wanted)
         };
         for reference in found.entries.iter().filter(wanted) {
-            for checkpoint in self.checkpoints(reference.gateway).await {
+            for checkpoint in self.checkpoints(reference.gateway).await.1 {
                 let size = checkpoint.signed.checkpoint.size;
                 if size <= reference.index {
                     continue;
@@ -97,16 +97,20 @@ impl Reader {
         best.ok_or(ReadError::Uncertified)
     }
 
-    /// The checkpoints of a log that replicas cosigned, each with all cosignatures that can be had.
-    async fn checkpoints(&self, log: Address) -> Vec<CosignedCheckpoint> {
+    /// The checkpoints of a log that replicas cosigned, each with all cosignatures that can be had; and which seats
+    /// answered.
+    pub(crate) async fn checkpoints(&self, log: Address) -> (Vec<Address>, Vec<CosignedCheckpoint>) {
         let domain = self.committee().domain();
         let answers = join_all(self.committee().seats().iter().map(|seat| async move {
-            self.channels().log(&seat.endpoint)?.within(DEADLINE).checkpoint(log).await
+            let call = async { self.channels().log(&seat.endpoint)?.within(DEADLINE).checkpoint(log).await };
+            let answer: Result<_, ApiError> = call.await;
+            (seat.address, answer.ok())
         }));
+        let answers: Vec<_> =
+            answers.await.into_iter().filter_map(|(seat, answer)| Some((seat, answer?))).collect();
+        let answered = answers.iter().map(|(seat, _)| *seat).collect();
         let mut known: BTreeMap<B256, CosignedCheckpoint> = BTreeMap::new();
-        for checkpoint in
-            answers.await.into_iter().filter_map(|answer: Result<_, ApiError>| answer.ok().flatten())
-        {
+        for checkpoint in answers.into_iter().filter_map(|(_, checkpoint)| checkpoint) {
             let digest = checkpoint.signed.checkpoint.digest(&domain);
             if checkpoint.signed.checkpoint.gateway != log || checkpoint.signed.verify(&domain).is_err() {
                 continue;
@@ -117,7 +121,7 @@ impl Reader {
             });
             merge(merged, &checkpoint, self.committee());
         }
-        known.into_values().collect()
+        (answered, known.into_values().collect())
     }
 
     /// The certificate of an entry under a checkpoint, with the inclusion proof of any replica.
@@ -198,7 +202,7 @@ fn fuller(
 }
 
 /// Adds the cosignatures of seats that another copy of the same checkpoint has.
-fn merge(checkpoint: &mut CosignedCheckpoint, other: &CosignedCheckpoint, committee: &Committee) {
+pub(crate) fn merge(checkpoint: &mut CosignedCheckpoint, other: &CosignedCheckpoint, committee: &Committee) {
     let domain = committee.domain();
     let digest = checkpoint.signed.checkpoint.digest(&domain);
     let mut present: BTreeSet<Address> =

@@ -4,10 +4,12 @@ pub mod args;
 mod cert;
 mod committee;
 pub mod docs;
+mod evidence;
 pub mod exit;
 mod get;
 mod id;
 mod input;
+mod light;
 mod log;
 mod nodes;
 mod open;
@@ -25,8 +27,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tracing::Instrument;
+use tracing_subscriber::filter::LevelFilter;
 
-use args::{CertCommand, Cli, Command, LogCommand};
+use args::{CertCommand, Cli, Command, EvidenceCommand, LightCommand, LogCommand};
 use exit::{Exit, Problem};
 use report::{ErrorBody, ErrorReport};
 use schema::Described;
@@ -45,6 +48,11 @@ impl Printed {
     pub(crate) fn new<T: Described>(report: &T, text: String) -> Result<Self, Problem> {
         let json = serde_json::to_string(report).map_err(Problem::local)?;
         Ok(Self { json, text, but: None })
+    }
+
+    /// Nothing: what there was to print is printed.
+    pub(crate) fn nothing() -> Self {
+        Self { json: String::new(), text: String::new(), but: None }
     }
 
     /// The same, and a problem that decides how the program ends.
@@ -66,7 +74,7 @@ pub fn run() -> ExitCode {
         Err(error) => return fail(json, &Problem::local(error), None),
     };
     runtime.block_on(async {
-        let telemetry = match Telemetry::install(cli.global.otlp.as_deref()) {
+        let telemetry = match Telemetry::install(cli.global.otlp.as_deref(), cli.command.level()) {
             Ok(telemetry) => telemetry,
             Err(problem) => return fail(json, &problem, None),
         };
@@ -104,12 +112,26 @@ async fn execute(command: Command, session: &Session) -> Result<Printed, Problem
         Command::Log(LogCommand::List(args)) => log::list(args, session).await,
         Command::Log(LogCommand::Entries(args)) => log::entries(args, session).await,
         Command::Log(LogCommand::Verify(args)) => log::verify(args, session).await,
+        Command::Light(args) => match &args.command {
+            Some(LightCommand::Status(status)) => light::status(status).await,
+            None => light::run(args, session).await,
+        },
+        Command::Evidence(EvidenceCommand::Verify(args)) => evidence::verify(&args, session),
+        Command::Evidence(EvidenceCommand::Import(args)) => evidence::import(&args, session),
         Command::Completions(args) => docs::completions(args.shell),
         Command::Man(args) => docs::man(&args.folder),
     }
 }
 
 impl Command {
+    /// What is logged without RUST_LOG: an error of a command is one line, and what runs on tells what it does.
+    fn level(&self) -> LevelFilter {
+        match self {
+            Self::Light(args) if args.command.is_none() && !args.once => LevelFilter::INFO,
+            _ => LevelFilter::OFF,
+        }
+    }
+
     /// What is typed to get it.
     fn name(&self) -> &'static str {
         match self {
@@ -127,6 +149,10 @@ impl Command {
             Self::Log(LogCommand::List(_)) => "log list",
             Self::Log(LogCommand::Entries(_)) => "log entries",
             Self::Log(LogCommand::Verify(_)) => "log verify",
+            Self::Light(args) if args.command.is_some() => "light status",
+            Self::Light(_) => "light",
+            Self::Evidence(EvidenceCommand::Verify(_)) => "evidence verify",
+            Self::Evidence(EvidenceCommand::Import(_)) => "evidence import",
             Self::Completions(_) => "completions",
             Self::Man(_) => "man",
         }

@@ -401,6 +401,12 @@ pub fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+/// Unix milliseconds.
+pub(crate) fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 async fn joined<E: std::fmt::Display>(
     identity: &mut tokio::task::JoinHandle<Result<(BlobId, PayloadHash), E>>,
 ) -> Result<(BlobId, PayloadHash), PutError> {

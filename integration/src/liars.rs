@@ -44,6 +44,7 @@ pub mod rows_never_sent;
 pub mod silent;
 pub mod skipper;
 pub mod stranger;
+pub mod withholder;
 pub mod wrong_expiry;
 pub mod wrong_lengths;
 pub mod wrong_proofs;

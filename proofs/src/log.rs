@@ -4,6 +4,7 @@
 //! A *node* is named by level and index: node (l, i) covers the leaves [i * 2^l, (i + 1) * 2^l) and exists once all of
 //! them do. It never changes afterwards, so a store only ever adds nodes.
 
+mod block;
 mod proof;
 
 use alloy_primitives::{B256, keccak256};
@@ -12,6 +13,7 @@ use thiserror::Error;
 
 use crate::ids::{BlobId, Namespace, PayloadHash};
 
+pub use block::{block_len, verify_block};
 pub use proof::{
     NodeSource, ProofError, consistency_proof, consistency_proof_len, inclusion_proof, inclusion_proof_len,
     range_at, root_at, verify_consistency, verify_inclusion,

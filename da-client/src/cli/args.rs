@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -124,6 +125,12 @@ pub enum Command {
     /// List, enumerate or verify logs
     #[command(subcommand)]
     Log(LogCommand),
+    /// Follow all logs, sample every blob, and report an honest confidence, until SIGTERM or SIGINT
+    #[command(args_conflicts_with_subcommands = true)]
+    Light(LightArgs),
+    /// Check or import evidence that a gateway signed two logs
+    #[command(subcommand)]
+    Evidence(EvidenceCommand),
     /// Print a completion script
     Completions(CompletionsArgs),
     /// Write the manual pages into a folder
@@ -185,6 +192,10 @@ pub struct GetArgs {
     /// Write the payload without checking the KZG root that the header names
     #[arg(long)]
     pub ignore_kzg: bool,
+    /// Write bytes as soon as they are verified, in order, to standard output. Without it nothing is written before all of
+    /// it is right; with it what was written before an error is right all the same
+    #[arg(long, conflicts_with_all = ["alias", "range", "out"])]
+    pub stream: bool,
 }
 
 /// Arguments of `da open`.
@@ -301,6 +312,84 @@ pub struct LogEntriesArgs {
     /// Most entries to print
     #[arg(short = 'n', long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub count: u64,
+}
+
+/// Arguments of `da light`.
+#[derive(Args, Debug)]
+pub struct LightArgs {
+    /// What to do instead.
+    #[command(subcommand)]
+    pub command: Option<LightCommand>,
+    /// Rows to draw of each blob; one with no more data rows is checked whole
+    #[arg(short = 'n', long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=32768))]
+    pub samples: u32,
+    /// Folder of the state [default: meridian/light among the user's data]
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Where to show what is known over HTTP
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7790")]
+    pub http: SocketAddr,
+    /// Catch up, sample what is there, print what is known and end
+    #[arg(long)]
+    pub once: bool,
+    /// How long everybody is asked for a row or an entry before it is called withheld: seconds, or like 5m
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "60")]
+    pub patience: u64,
+    /// Longest time between the requests for the rows of one blob: seconds [default: 1, with --once 0]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub spread: Option<u64>,
+    /// Blobs to sample at a time
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub at_once: u32,
+    /// Follow checkpoints that enough regions cosigned too, between anchors; without a chain there is nothing else
+    #[arg(long)]
+    pub checkpoints: bool,
+    /// HTTP ports of other light clients, separated by commas, to compare checkpoints with: http://HOST:PORT
+    #[arg(long, value_delimiter = ',', value_name = "URL", value_parser = endpoint)]
+    pub peers: Vec<String>,
+}
+
+/// The commands about a light client that runs.
+#[derive(Subcommand, Debug)]
+pub enum LightCommand {
+    /// Show what a light client that runs knows
+    Status(LightStatusArgs),
+}
+
+/// Arguments of `da light status`.
+#[derive(Args, Debug)]
+pub struct LightStatusArgs {
+    /// HTTP port of the light client
+    #[arg(long, value_name = "URL", value_parser = endpoint, default_value = "http://127.0.0.1:7790")]
+    pub http: String,
+}
+
+/// The commands about evidence.
+#[derive(Subcommand, Debug)]
+pub enum EvidenceCommand {
+    /// Check a file of evidence and tell whom it convicts, without any network
+    Verify(EvidenceFile),
+    /// Check a file of evidence and put it beside what a light client has found itself
+    Import(EvidenceImportArgs),
+}
+
+/// A file of evidence.
+#[derive(Args, Debug)]
+pub struct EvidenceFile {
+    /// File with the evidence; - for standard input
+    #[arg(value_name = "FILE|-")]
+    pub file: PathBuf,
+}
+
+/// Arguments of `da evidence import`.
+#[derive(Args, Debug)]
+pub struct EvidenceImportArgs {
+    /// Which evidence.
+    #[command(flatten)]
+    pub file: EvidenceFile,
+    /// Folder of the light client's state [default: meridian/light among the user's data]
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
 }
 
 /// Arguments of `da completions`.

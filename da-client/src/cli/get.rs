@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use bytes::Bytes;
+use futures::TryStreamExt;
 use meridian_proofs::committee::RegionId;
 use meridian_proofs::header::BlobHeader;
 use meridian_proofs::ids::BlobId;
@@ -19,7 +20,7 @@ use super::progress::Bar;
 use super::report::GetReport;
 use super::session::{Session, labels};
 use super::text::millis;
-use crate::fetch::{Fault, Fetched, FetchedRange, Reader};
+use crate::fetch::{Fault, Fetched, FetchedRange, Reader, Readers};
 use crate::files;
 
 /// What was read: a payload, or a range of it.
@@ -60,6 +61,11 @@ pub(crate) async fn run(args: GetArgs, session: &Session) -> Result<Printed, Pro
     let epoch = blob.as_ref().and_then(|(_, known)| known.as_ref()).map(|known| known.entry.epoch);
     let readers = session.readers().await?;
     let readers = if args.ignore_kzg { readers.ignoring_kzg() } else { readers };
+    if args.stream {
+        let (id, _) =
+            blob.ok_or_else(|| Problem::usage("no blob is named", "give its id or its certificate"))?;
+        return stream(&readers, epoch, id).await;
+    }
     let started = Instant::now();
     let bar = Bar::new("get");
     let bar = &bar;
@@ -115,4 +121,25 @@ pub(crate) async fn run(args: GetArgs, session: &Session) -> Result<Printed, Pro
         format!("{} bytes from {} to {}", report.end - report.start, report.regions.join(", "), report.out)
     };
     Printed::new(&report, text)
+}
+
+/// Writes a payload to standard output while it is read.
+async fn stream(readers: &Readers, epoch: Option<u64>, id: BlobId) -> Result<Printed, Problem> {
+    // Whoever has the first bytes has the others.
+    let begin = |reader: Reader| async move {
+        let mut pieces = reader.stream(id);
+        let first = pieces.try_next().await?;
+        Ok((first, pieces))
+    };
+    let ((mut piece, mut pieces), _) = readers.first(epoch, begin).await?;
+    while let Some(bytes) = piece {
+        let written = tokio::task::spawn_blocking(move || {
+            let mut out = std::io::stdout().lock();
+            out.write_all(&bytes).and_then(|()| out.flush())
+        });
+        let written = written.await.map_err(Problem::local)?;
+        written.map_err(|error| Problem::file(Path::new("-"), &error))?;
+        piece = pieces.try_next().await?;
+    }
+    Ok(Printed::nothing())
 }

@@ -64,7 +64,7 @@ pub(crate) fn blob(text: &str) -> Result<(BlobId, Option<Certificate>), Problem>
 }
 
 /// At most one byte more than the limit, so that the caller sees when it is passed.
-fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Problem> {
+pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Problem> {
     let mut bytes = Vec::new();
     let read = if path == Path::new("-") {
         std::io::stdin().lock().take(limit + 1).read_to_end(&mut bytes)

@@ -1,6 +1,7 @@
 //! What each command prints with `--json`.
 
 mod blob;
+mod evidence;
 mod log;
 mod network;
 
@@ -8,11 +9,14 @@ pub use blob::{
     CertReport, FailedGateway, FaultReport, GetReport, IdReport, OpenReport, OpeningReport, PutReport,
     SampleReport, SampleRow,
 };
+pub use evidence::{ConflictingCheckpoint, EvidenceReport};
 pub use log::{LogEntriesReport, LogItemReport, LogListReport, LogReport, LogVerifyReport};
 pub use network::{
     CommitteeReport, EpochReport, GatewayReport, LogSize, RegionReport, RegionsReport, ReplicaReport,
     StatusReport,
 };
+
+use crate::light::report::LightReport;
 
 use super::schema::{Described, Key, keys_of, report};
 
@@ -81,6 +85,10 @@ pub fn schemas() -> Vec<(&'static str, Vec<Key>)> {
         of::<LogListReport>("log list"),
         of::<LogEntriesReport>("log entries"),
         of::<LogVerifyReport>("log verify"),
+        of::<LightReport>("light --once"),
+        of::<LightReport>("light status"),
+        of::<EvidenceReport>("evidence verify"),
+        of::<EvidenceReport>("evidence import"),
         of::<CompletionsReport>("completions"),
         of::<ManReport>("man"),
         of::<ErrorReport>("error"),

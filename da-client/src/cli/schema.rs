@@ -74,7 +74,7 @@ pub fn keys_of<T: Described>() -> Vec<Key> {
 macro_rules! report {
     ($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $meaning:literal])+ $field:ident: $ty:ty,)* }) => {
         $(#[doc = $doc])+
-        #[derive(Clone, Debug, serde::Serialize)]
+        #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
         pub struct $name {
             $($(#[doc = $meaning])+ pub $field: $ty,)*
         }

@@ -1,6 +1,7 @@
 //! What the commands that need the network share: committees, gateways, connections.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use meridian_proofs::committee::{Committee, RegionId};
 use tokio::sync::{OnceCell, watch};
@@ -9,13 +10,16 @@ use super::args::Global;
 use super::exit::Problem;
 use crate::chain::contract::Contract;
 use crate::chain::rpc::{Patience, Pool, RpcUrl};
-use crate::chain::source::{self, Reading};
+use crate::chain::source::{self, ChainSource, CommitteeSource, FixedSource, Reading};
 use crate::chain::view::View;
 use crate::committee_source::{self, CommitteeFault};
 use crate::fetch::{Reader, Readers};
 use crate::nearest::{self, Nearest};
 use crate::rpc::Channels;
 use crate::submit::unix_now;
+
+/// Time between two looks at the chain.
+const POLL: Duration = Duration::from_secs(4);
 
 /// One run of the program.
 pub(crate) struct Session {
@@ -45,6 +49,11 @@ impl Session {
     /// Whether an object is printed instead of a text.
     pub(crate) fn json(&self) -> bool {
         self.global.json
+    }
+
+    /// What is known of distances.
+    pub(crate) fn nearest(&self) -> Arc<Nearest> {
+        Arc::clone(&self.nearest)
     }
 
     /// The connections.
@@ -90,18 +99,30 @@ impl Session {
         Ok(contract.await?.as_ref())
     }
 
+    /// What keeps the view up to date: the chain, read again and again, or a committee that never changes.
+    pub(crate) async fn source(&self) -> Result<Box<dyn CommitteeSource>, Problem> {
+        Ok(match self.contract().await? {
+            Some(contract) => {
+                let source = ChainSource::connect(contract.pool().clone(), self.reading(contract), POLL);
+                Box::new(source.await?)
+            }
+            None => Box::new(FixedSource::new(self.committee().await?)),
+        })
+    }
+
+    fn reading(&self, contract: &Contract) -> Reading {
+        Reading {
+            contract: contract.address(),
+            settled: self.global.settled,
+            from_block: self.global.from_block,
+        }
+    }
+
     /// What is known of the epochs: from the chain, the file that was named, or the pinned committee.
     pub(crate) async fn view(&self) -> Result<watch::Receiver<Arc<View>>, Problem> {
         let view = self.view.get_or_try_init(|| async {
             let view = match self.contract().await? {
-                Some(contract) => {
-                    let reading = Reading {
-                        contract: contract.address(),
-                        settled: self.global.settled,
-                        from_block: self.global.from_block,
-                    };
-                    source::read(contract.pool().clone(), reading).await?
-                }
+                Some(contract) => source::read(contract.pool().clone(), self.reading(contract)).await?,
                 None => View::fixed(self.file_or_pin().await?),
             };
             let current = Arc::clone(&view.epochs.current(unix_now()).committee);

@@ -20,8 +20,8 @@ pub(crate) struct Telemetry {
 impl Telemetry {
     /// Installs logs and traces. Needs a tokio runtime when an endpoint is given.
     ///
-    /// Trace ids are made in any case: nodes log them, so that a call can be followed without a collector.
-    pub(crate) fn install(otlp: Option<&str>) -> Result<Self, Problem> {
+    /// `level` is what is logged without RUST_LOG. Trace ids are made in any case: nodes log them, so that a call can be followed without a collector.
+    pub(crate) fn install(otlp: Option<&str>, level: LevelFilter) -> Result<Self, Problem> {
         opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
         let resource = Resource::builder().with_service_name("da").build();
         let mut provider = SdkTracerProvider::builder().with_resource(resource);
@@ -36,8 +36,7 @@ impl Telemetry {
         let provider = provider.build();
         let traces =
             tracing_opentelemetry::layer().with_tracer(provider.tracer("da")).with_filter(LevelFilter::INFO);
-        // Without RUST_LOG an error is one line, and nothing else is said.
-        let filter = EnvFilter::builder().with_default_directive(LevelFilter::OFF.into()).from_env_lossy();
+        let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
         let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter);
         tracing_subscriber::registry().with(traces).with(logs).try_init().map_err(Problem::local)?;
         Ok(Self { provider })

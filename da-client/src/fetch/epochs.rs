@@ -53,6 +53,12 @@ impl Readers {
         Arc::clone(&self.view.borrow())
     }
 
+    /// The same as it is now and as it changes.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Arc<View>> {
+        self.view.clone()
+    }
+
     /// The reader of the current epoch.
     #[must_use]
     pub fn current(&self) -> Reader {

@@ -8,7 +8,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use meridian_proofs::committee::{RegionId, Seat};
 use meridian_proofs::ids::BlobId;
 use meridian_proofs::placement;
-use meridian_proofs::reconstruct::Rebuilt;
+use meridian_proofs::reconstruct::{DecodeError, Rebuilt};
 use meridian_proofs::row_proof::BlobContext;
 use meridian_proofs::sampling;
 use meridian_proofs::shape::{RowIndex, Shape};
@@ -61,6 +61,12 @@ impl Draw {
         failed.map_or(Ok(Self(rows)), Err)
     }
 
+    /// Rows that were drawn before and are not in yet.
+    #[must_use]
+    pub fn again(rows: Vec<RowIndex>) -> Self {
+        Self(rows)
+    }
+
     /// The rows.
     #[must_use]
     pub fn rows(&self) -> &[RowIndex] {
@@ -102,7 +108,7 @@ impl Reader {
     ///
     /// # Errors
     /// The blob cannot be found, see [`Reader::context`]; rows that cannot be had are no error but not verified.
-    /// With `samples` of K or more also [`ReadError::Unavailable`] and [`ReadError::Inconsistent`].
+    /// With `samples` of K or more also [`ReadError::Unavailable`], [`ReadError::Inconsistent`] and [`ReadError::Malformed`].
     pub async fn sample(&self, id: BlobId, samples: usize) -> Result<Sampled, ReadError> {
         let found = self.find(id).await?;
         let shape = found.context.shape();
@@ -172,7 +178,10 @@ impl Reader {
     }
 
     /// Fetches K rows, decodes, encodes again and compares the row root.
-    async fn sample_exactly(&self, context: &Arc<BlobContext>) -> Result<Sampled, ReadError> {
+    ///
+    /// # Errors
+    /// Fewer rows can be had; [`ReadError::Inconsistent`], or [`ReadError::Malformed`] where the padding is not zero.
+    pub(crate) async fn sample_exactly(&self, context: &Arc<BlobContext>) -> Result<Sampled, ReadError> {
         let order = self.nearest.regions(
             &self.committee,
             gather::bytes(context.shape(), context.shape().data()),
@@ -182,16 +191,18 @@ impl Reader {
             .gather_in(context, &order, false, gather::Manner { hurries: true, ..gather::Manner::default() })
             .await?;
         let rows = gathered.rows;
-        let (verified, rebuilt) = self
+        let (verified, rebuilt, is_malformed) = self
             .compute(move || {
                 let rebuilt = rows.rebuild().map(|rebuilt| matches!(rebuilt, Rebuilt::Consistent(_)));
+                let is_malformed = rows.payload() == Err(DecodeError::Malformed);
                 let ranges = rows.into_ranges();
                 let verified: BTreeSet<RowIndex> =
                     ranges.iter().flat_map(|range| range.range().indices()).collect();
-                (verified, rebuilt)
+                (verified, rebuilt, is_malformed)
             })
             .await?;
         match rebuilt {
+            Ok(true) if is_malformed => Err(ReadError::Malformed),
             Ok(true) => Ok(Sampled {
                 id: context.id(),
                 shape: context.shape(),

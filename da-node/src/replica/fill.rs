@@ -13,7 +13,7 @@ use meridian_client::chain::view::{Anchor, View};
 use meridian_proofs::checkpoint::{Checkpoint, CosignedCheckpoint, Domain};
 use meridian_proofs::committee::Committee;
 use meridian_proofs::committee::epochs::Term;
-use meridian_proofs::log::{CompactRange, verify_inclusion};
+use meridian_proofs::log::{block_len, verify_block};
 use meridian_proofs::{Address, B256};
 use meridian_proto::MAX_ENTRIES;
 use meridian_proto::convert::LogItem;
@@ -27,9 +27,6 @@ use super::record::wide;
 use crate::cpu;
 use crate::metrics;
 use crate::store::{Batch, Durability};
-
-#[cfg(test)]
-mod tests;
 
 /// Logs that are filled at a time.
 const LOGS: usize = 4;
@@ -224,7 +221,7 @@ impl Replica {
             if start >= target.size {
                 return self.end_fill(target).await.map(|()| Turn::Done);
             }
-            let count = block(start, target.size);
+            let count = block_len(start, target.size, wide(MAX_ENTRIES));
             let asked = Instant::now();
             let items = calls.entries(log, start, count).await?;
             let path = calls.inclusion(log, start, target.size).await?.path;
@@ -253,8 +250,8 @@ impl Replica {
         items: &[LogItem],
         path: &[B256],
     ) -> Result<(), ApiError> {
-        let leaves: Vec<B256> = items.iter().map(leaf).collect();
-        if !proves(&leaves, start, target.size, path, &target.root) {
+        let leaves: Vec<B256> = items.iter().map(LogItem::leaf).collect();
+        if verify_block(&leaves, start, target.size, path, &target.root).is_err() {
             return Err(ApiError::new(Reason::AnswerInvalid, "items of the log are not those of its anchor"));
         }
         let mut range = self.logs.range(&target.gateway)?;
@@ -343,38 +340,4 @@ pub(super) async fn changed(view: &mut watch::Receiver<Arc<View>>, at_most: Dura
     };
     // Whether it changed or the time is over: the caller looks at both.
     let _ = tokio::time::timeout(at_most, change).await;
-}
-
-fn leaf(item: &LogItem) -> B256 {
-    match item {
-        LogItem::Entry(entry) => entry.leaf(),
-        LogItem::Leaf(leaf) => *leaf,
-    }
-}
-
-/// How many leaves from `start` on are one subtree of a log of `size`, at most those of one answer.
-fn block(start: u64, size: u64) -> u64 {
-    let most = wide(MAX_ENTRIES);
-    let aligned = if start == 0 { most } else { most.min(1 << start.trailing_zeros()) };
-    aligned.min(size - start)
-}
-
-/// Whether leaves that are one subtree of a log are under its root, by the path of the first: within the subtree its
-/// siblings are the roots of the second leaf, the next two, the next four and so on.
-fn proves(leaves: &[B256], start: u64, size: u64, path: &[B256], root: &B256) -> bool {
-    let Some(first) = leaves.first() else { return false };
-    if verify_inclusion(*first, start, size, path, root).is_err() {
-        return false;
-    }
-    let (mut from, mut siblings) = (1, path.iter());
-    while from < leaves.len() {
-        let to = leaves.len().min(2 * from);
-        let mut sibling = CompactRange::empty();
-        leaves[from..to].iter().for_each(|leaf| drop(sibling.append(*leaf)));
-        if siblings.next() != Some(&sibling.root()) {
-            return false;
-        }
-        from = to.max(2 * from);
-    }
-    true
 }

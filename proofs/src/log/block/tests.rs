@@ -1,8 +1,12 @@
-use meridian_proofs::log::{Node, NodeSource, inclusion_proof, root_at};
-use proptest::prelude::*;
 use std::collections::HashMap;
 
+use proptest::prelude::*;
+
+use super::super::{Node, NodeSource, inclusion_proof, root_at};
 use super::*;
+
+/// Most leaves of a block here.
+const MOST: u64 = 4096;
 
 /// All nodes of a log.
 struct Nodes(HashMap<(u8, u64), B256>);
@@ -34,7 +38,7 @@ fn at(index: u64) -> usize {
 
 #[test]
 fn blocks_are_subtrees_and_no_longer_than_an_answer() {
-    let most = u64::try_from(MAX_ENTRIES).unwrap();
+    let most = MOST;
     for (start, size, count) in [
         (0, 1, 1),
         (0, most - 1, most - 1),
@@ -46,8 +50,10 @@ fn blocks_are_subtrees_and_no_longer_than_an_answer() {
         (12, 13, 1),
         (12, 100, 4),
         (13, 100, 1),
+        (13, 13, 0),
+        (14, 13, 0),
     ] {
-        assert_eq!(block(start, size), count, "{start} of {size}");
+        assert_eq!(block_len(start, size, most), count, "{start} of {size}");
     }
 }
 
@@ -59,11 +65,15 @@ fn every_block_of_every_log_is_proved_by_its_first_path() {
         let mut start = 0;
         while start < size {
             // Small blocks, so that inner ones are met.
-            let count = block(start, size).min(if start == 0 { 8 } else { u64::MAX });
+            let count = block_len(start, size, MOST).min(if start == 0 { 8 } else { u64::MAX });
             let path = inclusion_proof(&nodes, start, size).unwrap();
             let block = &leaves[at(start)..at(start + count)];
             let complete = count.is_power_of_two() || start + count == size;
-            assert_eq!(proves(block, start, size, &path, &root), complete, "{start} + {count} of {size}");
+            assert_eq!(
+                verify_block(block, start, size, &path, &root).is_ok(),
+                complete,
+                "{start} + {count} of {size}"
+            );
             start += count;
         }
     }
@@ -76,21 +86,21 @@ proptest! {
     ) {
         let start = start % size;
         let (mut leaves, nodes) = log(size);
-        let count = block(start, size);
+        let count = block_len(start, size, MOST);
         let root = root_at(&nodes, size).unwrap();
         let mut path = inclusion_proof(&nodes, start, size).unwrap();
         let block = at(start)..at(start + count);
-        prop_assert!(proves(&leaves[block.clone()], start, size, &path, &root));
-        prop_assert!(!proves(&leaves[block.clone()], start, size, &path, &B256::repeat_byte(1)));
+        prop_assert!(verify_block(&leaves[block.clone()], start, size, &path, &root).is_ok());
+        prop_assert!(verify_block(&leaves[block.clone()], start, size, &path, &B256::repeat_byte(1)).is_err());
         let flip = |hash: &mut B256| hash.0[bit / 8] ^= 1 << (bit % 8);
         if !path.is_empty() {
             let place = wrong.index(path.len());
             flip(&mut path[place]);
-            prop_assert!(!proves(&leaves[block.clone()], start, size, &path, &root));
+            prop_assert!(verify_block(&leaves[block.clone()], start, size, &path, &root).is_err());
             flip(&mut path[place]);
         }
         flip(&mut leaves[block.start + wrong.index(block.len())]);
-        prop_assert!(!proves(&leaves[block], start, size, &path, &root));
-        prop_assert!(!proves(&[], start, size, &path, &root));
+        prop_assert!(verify_block(&leaves[block], start, size, &path, &root).is_err());
+        prop_assert!(verify_block(&[], start, size, &path, &root).is_err());
     }
 }
