@@ -7,6 +7,7 @@ pub mod committee_source;
 pub mod fetch;
 mod files;
 pub mod kzg;
+pub mod logs;
 pub mod nearest;
 mod progress;
 pub mod rpc;
