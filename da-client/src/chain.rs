@@ -1,5 +1,6 @@
 //! The EVM chain: which committee is current, and how far each log is anchored (protocol sections 4, 5.6, 5.7, 15).
 
+pub mod anchored;
 pub mod contract;
 mod history;
 pub mod rpc;

@@ -1,6 +1,7 @@
 //! The `da` command.
 
 pub mod args;
+mod audit;
 mod cert;
 mod committee;
 pub mod docs;
@@ -21,6 +22,7 @@ pub mod schema;
 mod session;
 mod telemetry;
 mod text;
+mod trace;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -106,6 +108,8 @@ async fn execute(command: Command, session: &Session) -> Result<Printed, Problem
         Command::Cert(CertCommand::Verify(args)) => cert::verify(&args, session).await,
         Command::Cert(CertCommand::Fetch(args)) => cert::fetch(args, session).await,
         Command::Sample(args) => sample::run(args, session).await,
+        Command::Audit(args) => audit::run(args, session).await,
+        Command::Trace(args) => trace::run(args, session).await,
         Command::Regions => nodes::regions(session).await,
         Command::Status => nodes::status(session).await,
         Command::Committee => committee::run(session).await,
@@ -143,6 +147,8 @@ impl Command {
             Self::Cert(CertCommand::Verify(_)) => "cert verify",
             Self::Cert(CertCommand::Fetch(_)) => "cert fetch",
             Self::Sample(_) => "sample",
+            Self::Audit(_) => "audit",
+            Self::Trace(_) => "trace",
             Self::Regions => "regions",
             Self::Status => "status",
             Self::Committee => "committee",

@@ -14,6 +14,7 @@ mod probe;
 mod race;
 mod range;
 mod sample;
+mod seat;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -202,7 +203,7 @@ impl Reader {
     }
 
     /// Runs work on the processor off the async threads, no more at once than there are cores.
-    async fn compute<T: Send + 'static>(
+    pub(crate) async fn compute<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ReadError> {
@@ -216,6 +217,11 @@ impl Fault {
     #[allow(clippy::needless_pass_by_value, reason = "texts and errors alike are given as they are")]
     pub(crate) fn wrong(seat: &Seat, what: impl ToString) -> Self {
         Self { seat: seat.address, region: seat.region, kind: FaultKind::Wrong, what: what.to_string() }
+    }
+
+    /// Something that it has to hold and does not.
+    pub(crate) fn missing(seat: &Seat, what: String) -> Self {
+        Self { seat: seat.address, region: seat.region, kind: FaultKind::Missing, what }
     }
 
     /// No answer in time.

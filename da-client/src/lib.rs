@@ -1,5 +1,6 @@
 //! The client library of Meridian: everything that a reader or submitter does.
 
+pub mod audit;
 pub mod certificates;
 pub mod chain;
 pub mod cli;
@@ -9,6 +10,7 @@ pub mod fetch;
 mod files;
 pub mod kzg;
 pub mod light;
+pub mod logs;
 pub mod nearest;
 mod progress;
 pub mod rpc;

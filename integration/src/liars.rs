@@ -38,6 +38,7 @@ pub mod flood;
 pub mod foreign_epoch;
 pub mod forker;
 pub mod half_stream;
+pub mod hidden_entries;
 pub mod other_blob;
 pub mod roller_back;
 pub mod rows_never_sent;
@@ -121,6 +122,14 @@ impl Truth {
         Ok(self.replica().get_samples(request).await?.into_inner())
     }
 
+    /// The honest entries of a log.
+    ///
+    /// # Errors
+    /// What the honest member refuses.
+    pub async fn entries(&self, request: GetEntriesRequest) -> Result<GetEntriesResponse, Status> {
+        Ok(self.log().get_entries(request).await?.into_inner())
+    }
+
     /// The honest answer to a lookup.
     ///
     /// # Errors
@@ -173,6 +182,11 @@ pub trait ReplicaLie: Send + Sync + 'static {
     /// Answers a lookup.
     async fn lookup(&self, truth: &Truth, request: LookupRequest) -> Result<LookupResponse, Status> {
         truth.lookup(request).await
+    }
+
+    /// Answers a request for entries of a log.
+    async fn entries(&self, truth: &Truth, request: GetEntriesRequest) -> Result<GetEntriesResponse, Status> {
+        truth.entries(request).await
     }
 }
 
@@ -265,50 +279,59 @@ impl Gateway for LyingGateway {
     }
 }
 
-struct HonestLog(Truth);
+/// Logs of a liar, or of an honest member where there is none.
+struct LogOf {
+    truth: Truth,
+    lie: Option<Arc<dyn ReplicaLie>>,
+}
 
 #[tonic::async_trait]
-impl Log for HonestLog {
+impl Log for LogOf {
     async fn list_logs(
         &self,
         request: Request<ListLogsRequest>,
     ) -> Result<Response<ListLogsResponse>, Status> {
-        self.0.log().list_logs(request.into_inner()).await
+        self.truth.log().list_logs(request.into_inner()).await
     }
 
     async fn get_checkpoint(
         &self,
         request: Request<GetCheckpointRequest>,
     ) -> Result<Response<CosignedCheckpoint>, Status> {
-        self.0.log().get_checkpoint(request.into_inner()).await
+        self.truth.log().get_checkpoint(request.into_inner()).await
     }
 
     async fn get_entries(
         &self,
         request: Request<GetEntriesRequest>,
     ) -> Result<Response<GetEntriesResponse>, Status> {
-        self.0.log().get_entries(request.into_inner()).await
+        let request = request.into_inner();
+        let answer = match &self.lie {
+            Some(lie) => lie.entries(&self.truth, request).await,
+            None => self.truth.entries(request).await,
+        };
+        answer.map(Response::new)
     }
 
     async fn get_inclusion_proof(
         &self,
         request: Request<GetInclusionProofRequest>,
     ) -> Result<Response<GetInclusionProofResponse>, Status> {
-        self.0.log().get_inclusion_proof(request.into_inner()).await
+        self.truth.log().get_inclusion_proof(request.into_inner()).await
     }
 
     async fn get_consistency_proof(
         &self,
         request: Request<GetConsistencyProofRequest>,
     ) -> Result<Response<GetConsistencyProofResponse>, Status> {
-        self.0.log().get_consistency_proof(request.into_inner()).await
+        self.truth.log().get_consistency_proof(request.into_inner()).await
     }
 }
 
 /// Serves a lying replica until the task is aborted.
 #[must_use]
 pub fn serve_replica(listener: TcpListener, truth: Truth, lie: Arc<dyn ReplicaLie>) -> JoinHandle<()> {
-    let log = LogServer::new(HonestLog(truth.clone()));
+    let log = LogServer::new(LogOf { truth: truth.clone(), lie: Some(Arc::clone(&lie)) });
     // A liar sends what it likes: only what it takes is limited.
     let replica = ReplicaServer::new(LyingReplica { truth, lie }).max_decoding_message_size(MAX_MESSAGE);
     serve(listener, Server::builder().tcp_nodelay(true).add_service(replica).add_service(log))
@@ -317,7 +340,7 @@ pub fn serve_replica(listener: TcpListener, truth: Truth, lie: Arc<dyn ReplicaLi
 /// Serves a lying gateway until the task is aborted.
 #[must_use]
 pub fn serve_gateway(listener: TcpListener, truth: Truth, lie: Arc<dyn GatewayLie>) -> JoinHandle<()> {
-    let log = LogServer::new(HonestLog(truth.clone()));
+    let log = LogServer::new(LogOf { truth: truth.clone(), lie: None });
     let gateway = GatewayServer::new(LyingGateway { truth, lie }).max_decoding_message_size(MAX_MESSAGE);
     serve(listener, Server::builder().tcp_nodelay(true).add_service(gateway).add_service(log))
 }

@@ -1,6 +1,7 @@
 //! Tests of Meridian across members: whole networks, lying peers, the load tool.
 
 pub mod anvil;
+pub mod browser;
 pub mod devnet;
 pub mod folder;
 pub mod kept;

@@ -25,7 +25,7 @@ use super::settled::{Block, Settled};
 use super::view::{Anchor, Head, View};
 
 /// Most blocks in a range, and most logs in an answer: what some chains cap both at.
-const CAP: u64 = 10_000;
+pub(super) const CAP: u64 = 10_000;
 
 /// Ranges that are read before what they told is confirmed: what an endpoint makes up is found out in time.
 const RANGES: usize = 4;
@@ -236,7 +236,7 @@ impl History {
                 end.ok_or_else(|| Fault::Behind(format!("it lacks block {last}")))?
             };
             let contract = self.contract();
-            if let Some(logs) = logs(provider, contract, start, last, &mut self.span).await? {
+            if let Some(logs) = logs(provider, events(contract), start, last, &mut self.span).await? {
                 return Ok((end, logs));
             }
         }
@@ -367,24 +367,25 @@ impl History {
     }
 }
 
+/// All events that count.
+fn events(contract: Address) -> Filter {
+    Filter::new().address(contract).event_signature(vec![
+        Meridian::CommitteeScheduled::SIGNATURE_HASH,
+        Meridian::SeatPassed::SIGNATURE_HASH,
+        Meridian::CommitteeCancelled::SIGNATURE_HASH,
+        Meridian::Anchored::SIGNATURE_HASH,
+    ])
+}
+
 /// The logs from one block to another; nothing where that is too much for one answer, and `span` is less then.
-async fn logs(
+pub(super) async fn logs(
     provider: &RootProvider,
-    contract: Address,
+    filter: Filter,
     start: u64,
     last: u64,
     span: &mut u64,
 ) -> Result<Option<Vec<Log>>, Fault> {
-    let filter = Filter::new()
-        .address(contract)
-        .event_signature(vec![
-            Meridian::CommitteeScheduled::SIGNATURE_HASH,
-            Meridian::SeatPassed::SIGNATURE_HASH,
-            Meridian::CommitteeCancelled::SIGNATURE_HASH,
-            Meridian::Anchored::SIGNATURE_HASH,
-        ])
-        .from_block(start)
-        .to_block(last);
+    let filter = filter.from_block(start).to_block(last);
     let alone = last == start;
     match provider.get_logs(&filter).await.map_err(Fault::from) {
         Ok(logs) if alone || u64::try_from(logs.len()).is_ok_and(|count| count < CAP) => {

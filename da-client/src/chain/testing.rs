@@ -191,14 +191,23 @@ impl Chain {
         if to - from >= self.cap.0 {
             return Err((-32000, "maximum [from, to] blocks distance: 10000"));
         }
-        let logs: Vec<_> = self.logs.iter().filter(|(block, _)| (from..=to).contains(block)).collect();
+        let fits = |data: &LogData| {
+            let wanted = filter["topics"].as_array().into_iter().flatten().zip(data.topics());
+            wanted.into_iter().all(|(wanted, topic)| match wanted {
+                Value::Array(any) => any.contains(&json!(topic)),
+                Value::Null => true,
+                one => *one == json!(topic),
+            })
+        };
+        let within = |(block, data): &&(u64, LogData)| (from..=to).contains(block) && fits(data);
+        let logs: Vec<_> = self.logs.iter().filter(within).collect();
         if logs.len() > self.cap.1 {
             return Err((-32005, "query returned more than 10000 results"));
         }
         let log = |(block, data): &(u64, LogData)| {
             json!({
                 "address": CONTRACT, "topics": data.topics(), "data": data.data, "blockNumber": quantity(*block),
-                "blockHash": B256::ZERO, "transactionHash": B256::ZERO, "transactionIndex": "0x0",
+                "blockHash": B256::ZERO, "transactionHash": transaction(*block), "transactionIndex": "0x0",
                 "logIndex": "0x0", "removed": false,
             })
         };
@@ -261,6 +270,11 @@ impl Chain {
             _ => Vec::new(),
         }
     }
+}
+
+/// The one transaction of a block.
+pub(super) fn transaction(block: u64) -> B256 {
+    keccak256(block.to_be_bytes())
 }
 
 pub(super) fn anchored(epoch: u64, size: u64) -> Meridian::Anchored {

@@ -116,6 +116,10 @@ pub enum Command {
     Cert(CertCommand),
     /// Sample random rows of a blob
     Sample(SampleArgs),
+    /// Audit the copies: whether every region holds the same, checked against the anchors, and who is at fault
+    Audit(AuditArgs),
+    /// Show the way of a blob: who put it, who vouched for it, where it is anchored, how its copies stand
+    Trace(TraceArgs),
     /// Show the regions: distance, seats that answer, logs
     Regions,
     /// Show what gateways and replicas are doing
@@ -268,6 +272,57 @@ pub struct SampleArgs {
     /// How many rows to draw
     #[arg(short = 'n', long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=32768))]
     pub samples: u32,
+}
+
+/// Arguments of `da audit`.
+#[derive(Args, Debug)]
+pub struct AuditArgs {
+    /// Entries made since then: unix seconds, or a time back like 2d
+    #[arg(long, value_name = "TIME", value_parser = since, default_value = "24h", conflicts_with = "blob")]
+    pub since: Since,
+    /// Only this blob, whenever it was put: its id, or a file with its certificate
+    #[arg(long, value_name = "ID|CERT")]
+    pub blob: Option<String>,
+    /// Ask for all rows of all blobs, and rebuild each payload from each region alone
+    #[arg(long)]
+    pub deep: bool,
+    /// How many rows to draw of each replica and blob. Of 8 blobs all rows are asked for anyway
+    #[arg(short = 'n', long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=32768))]
+    pub samples: u32,
+    /// Write a page with a map into this file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// Arguments of `da trace`.
+#[derive(Args, Debug)]
+pub struct TraceArgs {
+    /// Blob id, or a file with its certificate
+    #[arg(value_name = "ID|CERT")]
+    pub blob: String,
+    /// How many rows of each replica to look at
+    #[arg(short = 'n', long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=32768))]
+    pub samples: u32,
+}
+
+/// Since when.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Since {
+    /// Unix seconds.
+    At(u64),
+    /// So many seconds ago.
+    Back(u64),
+}
+
+impl Since {
+    /// Unix seconds.
+    #[must_use]
+    pub fn unix(self, now: u64) -> u64 {
+        match self {
+            Self::At(time) => time,
+            Self::Back(seconds) => now.saturating_sub(seconds),
+        }
+    }
 }
 
 /// The commands about logs.
@@ -456,6 +511,14 @@ fn range(text: &str) -> Result<Range<u64>, String> {
     if range.is_empty() { Err(format!("{text:?} has no bytes")) } else { Ok(range) }
 }
 
+/// A time: unix seconds, or how long ago in units like 2d or 1d12h.
+fn since(text: &str) -> Result<Since, String> {
+    let seconds = duration(text)
+        .map_err(|_| format!("{text:?} is neither unix seconds nor a time back like 2d or 1d12h"))?;
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    Ok(if is_number { Since::At(seconds) } else { Since::Back(seconds) })
+}
+
 /// A time in seconds: a number of them, or numbers with units w, d, h, m, s in falling order.
 fn duration(text: &str) -> Result<u64, String> {
     const UNITS: [(char, u64); 5] = [('w', 604_800), ('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)];
@@ -507,6 +570,16 @@ mod tests {
     }
 
     #[test]
+    fn times_back_and_unix_seconds() {
+        assert_eq!(since("1790000000"), Ok(Since::At(1_790_000_000)));
+        assert_eq!(since("2d"), Ok(Since::Back(172_800)));
+        assert_eq!((Since::At(5).unix(9), Since::Back(5).unix(9), Since::Back(10).unix(9)), (5, 4, 0));
+        for text in ["", "-2d", "yesterday", "2026-01-01"] {
+            assert!(since(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn ranges() {
         assert_eq!(range("0..31"), Ok(0..31));
         assert_eq!(range("5..18446744073709551615"), Ok(5..u64::MAX));
@@ -539,7 +612,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_panics(text in ".*") {
-            let _ = (duration(&text), namespace(&text), endpoint(&text), range(&text));
+            let _ = (duration(&text), since(&text), namespace(&text), endpoint(&text), range(&text));
         }
     }
 }

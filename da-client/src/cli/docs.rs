@@ -90,6 +90,8 @@ $ da get 0xf114... --out batch.bin           # or: da get batch.cert --out batch
 $ da cert verify batch.cert                  # needs the committee and no network
 $ da cert verify batch.cert --chain https://rpc.example --contract 0x5fbd...   # asks the contract too
 $ da sample 0xf114... -n 16
+$ da audit --since 2d --html audit.html      # every region's copies, checked against the anchors; names who is at fault
+$ da trace batch.cert                        # who put it, who vouched for it, where it is anchored
 $ da open batch.cert --range 0..62           # of a blob that was put with --kzg
 ```
 
@@ -125,5 +127,6 @@ const JSON: &str = "
 
 With `--json` a command prints one object on one line. Every key is always there; what is not known is null. Hashes,
 ids, addresses and certificates are lower-case hex with `0x`, addresses with mixed-case checksums. `da get` needs
-`--out FILE` with `--json`. `da sample` prints its object also when rows are missing, with exit code 4 or 5.
+`--out FILE` with `--json`. `da sample` and `da audit` print their objects also when rows are missing or wrong, with exit
+code 4 or 5.
 ";

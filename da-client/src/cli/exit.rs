@@ -159,20 +159,24 @@ pub(crate) fn fault_reports(faults: &[Fault], committee: Option<&Committee>) -> 
             .and_then(|committee| committee.region(fault.region))
             .map_or_else(|| fault.region.to_string(), |region| region.label.clone())
     };
-    let kind = |fault: &Fault| match fault.kind {
-        FaultKind::Silent => "silent",
-        FaultKind::Missing => "missing",
-        FaultKind::Wrong => "wrong",
-    };
     faults
         .iter()
         .map(|fault| FaultReport {
             replica: fault.seat.to_string(),
             region: label(fault),
-            kind: kind(fault).to_owned(),
+            kind: kind(fault.kind).to_owned(),
             message: fault.what.clone(),
         })
         .collect()
+}
+
+/// A kind of fault in one word.
+pub(crate) fn kind(kind: FaultKind) -> &'static str {
+    match kind {
+        FaultKind::Silent => "silent",
+        FaultKind::Missing => "missing",
+        FaultKind::Wrong => "wrong",
+    }
 }
 
 impl From<ApiError> for Problem {

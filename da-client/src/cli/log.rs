@@ -1,14 +1,12 @@
 //! `da log`.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
 
 use meridian_proofs::Address;
 use meridian_proofs::checkpoint::CosignedCheckpoint;
 use meridian_proofs::committee::Committee;
-use meridian_proofs::log::CompactRange;
-use meridian_proto::MAX_ENTRIES;
 use meridian_proto::convert::LogItem;
-use meridian_proto::error::{ApiError, Reason};
+use meridian_proto::error::Reason;
 
 use super::Printed;
 use super::args::{LogArgs, LogEntriesArgs, LogListArgs};
@@ -17,21 +15,17 @@ use super::progress::Bar;
 use super::report::{LogEntriesReport, LogItemReport, LogListReport, LogReport, LogVerifyReport};
 use super::session::{Session, labels};
 use super::text::{fields, known, table};
-use crate::Progress;
-use crate::rpc::LogRpc;
+use crate::logs::{LogError, LogNode};
 use crate::time::utc;
-
-/// Longest wait for an answer.
-const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Lists the logs that a node knows.
 pub(crate) async fn list(args: LogListArgs, session: &Session) -> Result<Printed, Problem> {
     let committee = session.committee().await?;
-    let node = Node::open(args.from, &committee, session).await?;
+    let node = open(args.from, &committee, session).await?;
     let report = LogListReport {
-        from: node.endpoint,
+        from: node.endpoint().to_owned(),
         logs: node
-            .logs
+            .logs()
             .iter()
             .map(|known| {
                 let checkpoint = &known.signed.checkpoint;
@@ -63,12 +57,15 @@ pub(crate) async fn list(args: LogListArgs, session: &Session) -> Result<Printed
 /// Prints entries of a log.
 pub(crate) async fn entries(args: LogEntriesArgs, session: &Session) -> Result<Printed, Problem> {
     let committee = session.committee().await?;
-    let node = Node::open(args.log.from, &committee, session).await?;
-    let checkpoint = node.log(args.log.log)?;
+    let node = open(args.log.from, &committee, session).await?;
+    let checkpoint = the_log(&node, args.log.log)?;
     let (log, size) = (checkpoint.signed.checkpoint.gateway, checkpoint.signed.checkpoint.size);
     let end = args.start.saturating_add(args.count).min(size);
     let mut items = Vec::new();
-    node.enumerate(log, args.start, end, |index, item| items.push(item_report(index, item))).await?;
+    node.enumerate(log, args.start..end, &Bar::new("log"), |index, item| {
+        items.push(item_report(index, item));
+    })
+    .await?;
     let rows = items.iter().map(|item| {
         vec![
             item.index.to_string(),
@@ -79,46 +76,35 @@ pub(crate) async fn entries(args: LogEntriesArgs, session: &Session) -> Result<P
         ]
     });
     let text = table(&["index", "blob", "length", "made", "expires"], rows);
-    let report = LogEntriesReport { from: node.endpoint, log: log.to_string(), size, items };
+    let report = LogEntriesReport { from: node.endpoint().to_owned(), log: log.to_string(), size, items };
     Printed::new(&report, text)
 }
 
 /// Enumerates a log and compares its root with the signed checkpoint.
 pub(crate) async fn verify(args: LogArgs, session: &Session) -> Result<Printed, Problem> {
     let committee = session.committee().await?;
-    let node = Node::open(args.from, &committee, session).await?;
-    let known = node.log(args.log)?;
+    let node = open(args.from, &committee, session).await?;
+    let known = the_log(&node, args.log)?;
     let checkpoint = known.signed.checkpoint;
     let view = session.view().await?;
     let committee = view.borrow().epochs.committee(checkpoint.epoch).cloned().unwrap_or(committee);
     let signers = known
         .signers(&committee.domain())
         .map_err(|error| wrong(format!("a cosignature does not hold: {error}")))?;
-    let (mut range, mut entries, mut time) = (CompactRange::empty(), 0, 0);
-    let mut falls = None;
-    node.enumerate(checkpoint.gateway, 0, checkpoint.size, |index, item| {
-        if let LogItem::Entry(entry) = item {
-            entries += 1;
-            if entry.time < time || entry.time > checkpoint.timestamp {
-                falls.get_or_insert(index);
-            }
-            time = entry.time;
-        }
-        range.append(item.leaf());
-    })
-    .await?;
-    if range.root() != checkpoint.root {
-        return Err(wrong(format!(
-            "the entries lead to root {}, the signed checkpoint says {}",
-            range.root(),
-            checkpoint.root
-        )));
+    let (sizes, bar) = (BTreeSet::from([checkpoint.size]), Bar::new("log"));
+    let walk = node.walk(checkpoint.gateway, &sizes, checkpoint.timestamp, &bar, |_, _| ()).await?;
+    let root = walk.roots.get(&checkpoint.size).copied().unwrap_or_default();
+    if root != checkpoint.root {
+        let message =
+            format!("the entries lead to root {root}, the signed checkpoint says {}", checkpoint.root);
+        return Err(wrong(message));
     }
-    if let Some(index) = falls {
+    if let Some(index) = walk.disorder {
         return Err(wrong(format!("the time of entry {index} is out of order")));
     }
+    let entries = walk.entries;
     let report = LogVerifyReport {
-        from: node.endpoint,
+        from: node.endpoint().to_owned(),
         log: checkpoint.gateway.to_string(),
         size: checkpoint.size,
         root: checkpoint.root.to_string(),
@@ -140,87 +126,36 @@ pub(crate) async fn verify(args: LogArgs, session: &Session) -> Result<Printed, 
     Printed::new(&report, text)
 }
 
-/// A node that serves logs.
-struct Node {
-    endpoint: String,
-    rpc: LogRpc,
-    logs: Vec<CosignedCheckpoint>,
+/// The node that was named, or the first replica that answers.
+async fn open(from: Option<String>, committee: &Committee, session: &Session) -> Result<LogNode, Problem> {
+    let endpoints: Vec<String> = match from {
+        Some(endpoint) => vec![endpoint],
+        None => {
+            let seats = committee.seats().iter().map(|seat| seat.endpoint.clone());
+            seats.chain(session.gateways(committee)).collect()
+        }
+    };
+    let domain = &committee.domain();
+    let asked =
+        endpoints.iter().map(|endpoint| Box::pin(LogNode::open(session.channels(), endpoint, domain)));
+    Ok(futures::future::select_ok(asked).await?.0)
 }
 
-impl Node {
-    /// The node that was named, or the first replica that answers. Its checkpoints are checked.
-    async fn open(from: Option<String>, committee: &Committee, session: &Session) -> Result<Self, Problem> {
-        let endpoints = match from {
-            Some(endpoint) => vec![endpoint],
-            None => {
-                let seats = committee.seats().iter().map(|seat| seat.endpoint.clone());
-                seats.chain(session.gateways(committee)).collect()
-            }
-        };
-        let asked = futures::future::select_ok(endpoints.into_iter().map(|endpoint| {
-            Box::pin(async move {
-                let rpc = session.channels().log(&endpoint)?.within(DEADLINE);
-                let logs = rpc.list().await?;
-                Ok::<_, ApiError>(Self { endpoint, rpc, logs })
-            })
-        }));
-        let (node, _) = asked.await?;
-        for log in &node.logs {
-            log.signed
-                .verify(&committee.domain())
-                .map_err(|error| wrong(format!("a checkpoint does not hold: {error}")))?;
+/// The log that was named, or the only one that a node knows.
+fn the_log(node: &LogNode, log: Option<Address>) -> Result<&CosignedCheckpoint, Problem> {
+    let mut logs =
+        node.logs().iter().filter(|known| log.is_none_or(|log| known.signed.checkpoint.gateway == log));
+    match (logs.next(), logs.next()) {
+        (Some(only), None) => Ok(only),
+        (Some(_), Some(_)) => {
+            Err(Problem::usage("the node knows several logs", "name one with --log; da log list shows them"))
         }
-        Ok(node)
-    }
-
-    /// The log that was named, or the only one.
-    fn log(&self, log: Option<Address>) -> Result<&CosignedCheckpoint, Problem> {
-        let mut logs =
-            self.logs.iter().filter(|known| log.is_none_or(|log| known.signed.checkpoint.gateway == log));
-        match (logs.next(), logs.next()) {
-            (Some(only), None) => Ok(only),
-            (Some(_), Some(_)) => Err(Problem::usage(
-                "the node knows several logs",
-                "name one with --log; da log list shows them",
-            )),
-            (None, _) => Err(Problem::new(
-                Exit::Unknown,
-                Reason::LogUnknown.as_str(),
-                "the node has no such log",
-                "da log list shows what it has; ask another node with --from",
-            )),
-        }
-    }
-
-    /// Goes through the items of a log.
-    async fn enumerate(
-        &self,
-        log: Address,
-        start: u64,
-        end: u64,
-        mut item: impl FnMut(u64, &LogItem),
-    ) -> Result<(), Problem> {
-        let page = u64::try_from(MAX_ENTRIES).map_err(Problem::local)?;
-        let bar = Bar::new("log");
-        bar.start(end.saturating_sub(start));
-        let mut next = start;
-        while next < end {
-            let items = self.rpc.entries(log, next, page.min(end - next)).await?;
-            if items.is_empty() {
-                return Err(wrong(format!("the node signed {end} entries and serves only {next}")));
-            }
-            let count = u64::try_from(items.len()).map_err(Problem::local)?;
-            if count > end - next {
-                return Err(wrong("the node answers with more entries than were asked for"));
-            }
-            for (index, each) in (next..).zip(&items) {
-                item(index, each);
-            }
-            next += count;
-            bar.advance(count);
-        }
-        bar.finish();
-        Ok(())
+        (None, _) => Err(Problem::new(
+            Exit::Unknown,
+            Reason::LogUnknown.as_str(),
+            "the node has no such log",
+            "da log list shows what it has; ask another node with --from",
+        )),
     }
 }
 
@@ -239,6 +174,15 @@ fn item_report(index: u64, item: &LogItem) -> LogItemReport {
         epoch: entry.map(|entry| entry.epoch),
         time: entry.map(|entry| entry.time),
         expiry: entry.map(|entry| entry.expiry),
+    }
+}
+
+impl From<LogError> for Problem {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Call(error) => error.into(),
+            LogError::Invalid(message) => wrong(message),
+        }
     }
 }
 

@@ -1,10 +1,15 @@
 //! What each command prints with `--json`.
 
+mod audit;
 mod blob;
 mod evidence;
 mod log;
 mod network;
 
+pub use audit::{
+    AuditReport, AuditedBlob, AuditedEntry, AuditedLog, AuditedRegion, AuditedReplica, SightingReport,
+    TraceReport, TracedAnchor, TracedRegion, TracedReplica,
+};
 pub use blob::{
     CertReport, FailedGateway, FaultReport, GetReport, IdReport, OpenReport, OpeningReport, PutReport,
     SampleReport, SampleRow,
@@ -79,6 +84,8 @@ pub fn schemas() -> Vec<(&'static str, Vec<Key>)> {
         of::<CertReport>("cert verify"),
         of::<CertReport>("cert fetch"),
         of::<SampleReport>("sample"),
+        of::<AuditReport>("audit"),
+        of::<TraceReport>("trace"),
         of::<RegionsReport>("regions"),
         of::<StatusReport>("status"),
         of::<CommitteeReport>("committee"),

@@ -17,7 +17,7 @@ pub(crate) fn check(command: &str, printed: &Value) {
     collect("", printed, &mut found, &mut empty);
     let undocumented: Vec<_> = found.difference(&documented).collect();
     assert!(undocumented.is_empty(), "{command} prints undocumented keys {undocumented:?}");
-    let below_empty = |path: &String| empty.iter().any(|array| path.starts_with(&format!("{array}[]")));
+    let below_empty = |path: &String| empty.iter().any(|place| path.starts_with(place));
     let missing: Vec<_> = documented.difference(&found).filter(|path| !below_empty(path)).collect();
     assert!(missing.is_empty(), "{command} does not print {missing:?}");
 }
@@ -32,7 +32,10 @@ fn collect(path: &str, value: &Value, found: &mut BTreeSet<String>, empty: &mut 
             }
         }
         Value::Array(items) if items.is_empty() => {
-            empty.insert(path.to_owned());
+            empty.insert(format!("{path}[]"));
+        }
+        Value::Null => {
+            empty.insert(format!("{path}."));
         }
         Value::Array(items) => {
             items.iter().for_each(|item| collect(&format!("{path}[]"), item, found, empty));

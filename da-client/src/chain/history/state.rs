@@ -10,7 +10,7 @@ use meridian_proto::contract::Meridian;
 use super::super::contract::{self, EpochRecord, anchor_of, epoch_of};
 use super::super::rpc::Fault;
 use super::super::settled::Block;
-use super::{CAP, History, Stretch, fold, logs};
+use super::{CAP, History, Stretch, events, fold, logs};
 
 /// Calls to one endpoint at once.
 const AT_ONCE: usize = 8;
@@ -63,7 +63,7 @@ impl History {
         while next <= last {
             let end = next.saturating_add(span - 1).min(last);
             let most = span;
-            if let Some(logs) = logs(provider, contract, next, end, &mut span).await? {
+            if let Some(logs) = logs(provider, events(contract), next, end, &mut span).await? {
                 digest = logs.iter().fold(digest, fold);
                 next = end.saturating_add(1);
                 // It need not find out again and again that more is too much.
