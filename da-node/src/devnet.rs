@@ -5,7 +5,9 @@ mod chain;
 mod plan;
 mod process;
 mod regions;
+pub mod relay;
 mod supervise;
+mod wan;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,7 +17,9 @@ use anyhow::{Context, Result, ensure};
 pub use chain::{ChainPlan, Kind};
 pub use plan::{Member, Options, Plan};
 pub use process::State;
+pub use regions::round_trip;
 pub use supervise::run;
+pub use wan::WanPlan;
 
 /// Time in which a member must come up.
 const START_WITHIN: Duration = Duration::from_secs(90);
@@ -43,7 +47,13 @@ pub async fn start(dir: &Path, name: &str) -> Result<String> {
     if let Some(pid) = process::running(&member) {
         return Ok(format!("{name} is running (pid {pid})"));
     }
-    let lock = supervise::is_supervised(dir).then(|| supervise::lock_path(dir));
+    let is_supervised = supervise::is_supervised(dir);
+    ensure!(
+        is_supervised || Plan::load(dir)?.wan.is_none(),
+        "the ways between the regions of {} lead through `da-node devnet`, which does not run",
+        dir.display()
+    );
+    let lock = is_supervised.then(|| supervise::lock_path(dir));
     let mut child = process::spawn(&member, lock.as_deref())?;
     let pid = child.id().unwrap_or_default();
     process::until_serving(&member, &mut child, START_WITHIN).await?;
