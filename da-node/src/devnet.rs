@@ -68,7 +68,7 @@ pub async fn status(dir: &Path, name: Option<&str>) -> Result<String> {
     let plan = Plan::load(dir)?;
     let members = match name {
         Some(name) => vec![member(dir, name)?],
-        None => plan.members(dir),
+        None => plan.members(&absolute(dir)?),
     };
     let mut out = String::new();
     if let (Some(chain), None) = (&plan.chain, name) {
@@ -82,8 +82,13 @@ pub async fn status(dir: &Path, name: Option<&str>) -> Result<String> {
     Ok(out)
 }
 
+/// The folder as members know it.
+fn absolute(dir: &Path) -> Result<PathBuf> {
+    dir.canonicalize().with_context(|| format!("there is no folder {}", dir.display()))
+}
+
 fn member(dir: &Path, name: &str) -> Result<Member> {
-    let dir: PathBuf = dir.canonicalize().with_context(|| format!("there is no folder {}", dir.display()))?;
+    let dir = absolute(dir)?;
     let members = Plan::load(&dir)?.members(&dir);
     let names: Vec<_> = members.iter().map(|m| m.name.clone()).collect();
     let found = members.into_iter().find(|m| m.name == name);
