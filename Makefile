@@ -18,10 +18,10 @@ OUTAGE_SECONDS ?= 3600
 
 CARGO_FLAGS := --release --locked --workspace
 
-.PHONY: help demo test lint bench load repair slow nearest light soak deny fixtures fuzz
+.PHONY: help demo test lint bench load repair slow nearest light withholding soak deny fixtures fuzz
 
 help: ## This list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 
 demo: ## Build, start a network of five regions on this machine, and show what it survives
 	@bash .ci/deps
@@ -57,6 +57,9 @@ nearest: ## How long reads take from five places of the world, from the nearest 
 
 light: ## What a light client takes: time for each blob, memory, catching up with a hundred thousand entries
 	cargo run --release --locked -p meridian-integration --bin light
+
+withholding: ## How many light clients notice that rows are withheld, beside the bounds that they report; writes docs/sampling.md and its figure
+	cargo run --release --locked -p meridian-integration --bin withholding -- --record docs/sampling.md
 
 soak: ## Tests that take hours: kills under load and at marked places, bad and simulated connections, damaged files, an hour without a chain
 	MERIDIAN_KILLS=$(KILLS) cargo test $(CARGO_FLAGS) --test kill -- --nocapture

@@ -11,10 +11,11 @@ use meridian_proofs::checkpoint::CosignedCheckpoint;
 use meridian_proofs::committee::{Committee, Seat};
 use meridian_proofs::header::BlobHeader;
 use meridian_proofs::ids::{BlobId, Namespace};
-use meridian_proto::convert::EntryRef;
+use meridian_proofs::log::verify_inclusion;
+use meridian_proto::convert::{EntryRef, InclusionProof};
 use meridian_proto::error::ApiError;
 
-use crate::fetch::{ReadError, Reader};
+use crate::fetch::{Fault, ReadError, Reader};
 
 /// Longest wait for one answer.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -26,6 +27,8 @@ pub struct FetchedCertificate {
     pub certificate: Certificate,
     /// What it proves.
     pub verified: Verified,
+    /// What replicas did wrong where it was put together from what they have.
+    pub faults: Vec<Fault>,
 }
 
 impl Reader {
@@ -75,53 +78,74 @@ impl Reader {
         namespace: Option<Namespace>,
     ) -> Result<FetchedCertificate, ReadError> {
         let found = self.find(id).await?;
-        let header = *found.context.header();
+        let (header, mut faults) = (*found.context.header(), found.faults);
         let mut best = None;
         let wanted = |reference: &&EntryRef| {
             reference.entry.blob_id == id
                 && namespace.is_none_or(|wanted| reference.entry.namespace == wanted)
         };
         for reference in found.entries.iter().filter(wanted) {
-            for checkpoint in self.checkpoints(reference.gateway).await.1 {
+            for checkpoint in self.checkpoints(reference.gateway, &mut faults).await.1 {
                 let size = checkpoint.signed.checkpoint.size;
                 if size <= reference.index {
                     continue;
                 }
-                if let Some(certificate) = self.include(header, reference, checkpoint).await
+                if let Some(certificate) = self.include(header, reference, checkpoint, &mut faults).await
                     && let Some(fetched) = accept(certificate, id, namespace, self.committee())
                 {
                     best = Some(fuller(best, fetched, self.committee()));
                 }
             }
         }
-        best.ok_or(ReadError::Uncertified)
+        best.map(|best| FetchedCertificate { faults, ..best }).ok_or(ReadError::Uncertified)
     }
 
-    /// The checkpoints of a log that replicas cosigned, each with all cosignatures that can be had; and which seats
+    /// The checkpoints of a log that enough replicas cosigned, each with all cosignatures that can be had; and which seats
     /// answered.
-    pub(crate) async fn checkpoints(&self, log: Address) -> (Vec<Address>, Vec<CosignedCheckpoint>) {
+    pub(crate) async fn checkpoints(
+        &self,
+        log: Address,
+        faults: &mut Vec<Fault>,
+    ) -> (Vec<Address>, Vec<CosignedCheckpoint>) {
         let domain = self.committee().domain();
         let answers = join_all(self.committee().seats().iter().map(|seat| async move {
             let call = async { self.channels().log(&seat.endpoint)?.within(DEADLINE).checkpoint(log).await };
-            let answer: Result<_, ApiError> = call.await;
-            (seat.address, answer.ok())
+            (seat, call.await)
         }));
-        let answers: Vec<_> =
-            answers.await.into_iter().filter_map(|(seat, answer)| Some((seat, answer?))).collect();
-        let answered = answers.iter().map(|(seat, _)| *seat).collect();
+        let mut answered = Vec::new();
         let mut known: BTreeMap<B256, CosignedCheckpoint> = BTreeMap::new();
-        for checkpoint in answers.into_iter().filter_map(|(_, checkpoint)| checkpoint) {
-            let digest = checkpoint.signed.checkpoint.digest(&domain);
-            if checkpoint.signed.checkpoint.gateway != log || checkpoint.signed.verify(&domain).is_err() {
+        for (seat, answer) in answers.await {
+            let checkpoint = match answer {
+                Ok(checkpoint) => {
+                    answered.push(seat.address);
+                    let Some(checkpoint) = checkpoint else { continue };
+                    checkpoint
+                }
+                Err(error) => {
+                    self.blame(Fault::of(seat, &error), faults);
+                    continue;
+                }
+            };
+            if checkpoint.signed.verify(&domain).is_err() {
+                self.blame(Fault::wrong(seat, "the checkpoint is not signed by its gateway"), faults);
                 continue;
             }
+            let digest = checkpoint.signed.checkpoint.digest(&domain);
             let merged = known.entry(digest).or_insert_with(|| CosignedCheckpoint {
                 signed: checkpoint.signed,
                 cosignatures: Vec::new(),
             });
-            merge(merged, &checkpoint, self.committee());
+            let is_ours = checkpoint.signed.checkpoint.epoch == self.committee().epoch();
+            if !merge(merged, &checkpoint, self.committee()) && is_ours {
+                self.blame(Fault::wrong(seat, "a cosignature is of no seat"), faults);
+            }
         }
-        (answered, known.into_values().collect())
+        // Of one that too few have signed nobody honest has to know.
+        let is_certified = |checkpoint: &CosignedCheckpoint| {
+            let signers = checkpoint.signers(&domain).unwrap_or_default();
+            self.committee().complete_regions(&signers).len() >= self.committee().min_copies()
+        };
+        (answered, known.into_values().filter(is_certified).collect())
     }
 
     /// The certificate of an entry under a checkpoint, with the inclusion proof of any replica.
@@ -130,23 +154,33 @@ impl Reader {
         header: BlobHeader,
         reference: &EntryRef,
         checkpoint: CosignedCheckpoint,
+        faults: &mut Vec<Fault>,
     ) -> Option<Certificate> {
-        let size = checkpoint.signed.checkpoint.size;
+        let EntryRef { gateway, index, entry } = *reference;
+        let (size, root) = (checkpoint.signed.checkpoint.size, checkpoint.signed.checkpoint.root);
         for seat in self.committee().seats() {
-            let answer = self.inclusion_from(seat, reference.gateway, reference.index, size).await;
-            let Ok(inclusion) = answer else { continue };
-            let certificate = Certificate {
-                header,
-                entry: reference.entry,
-                index: reference.index,
-                inclusion,
-                checkpoint: checkpoint.clone(),
+            let fault = match self.inclusion_from(seat, gateway, index, size).await {
+                Ok(InclusionProof { item, path }) => {
+                    match verify_inclusion(item.leaf(), index, size, &path, &root) {
+                        // What is there is something else: then nobody can prove the entry.
+                        Ok(()) if item.leaf() != entry.leaf() => return None,
+                        Ok(()) => {
+                            return Some(Certificate { header, entry, index, inclusion: path, checkpoint });
+                        }
+                        Err(error) => Fault::wrong(seat, error),
+                    }
+                }
+                Err(error) => Fault::of(seat, &error),
             };
-            if certificate.verify(self.committee()).is_ok() {
-                return Some(certificate);
-            }
+            self.blame(fault, faults);
         }
         None
+    }
+
+    fn blame(&self, fault: Fault, faults: &mut Vec<Fault>) {
+        fault.report();
+        self.note(&fault);
+        faults.push(fault);
     }
 }
 
@@ -158,9 +192,8 @@ impl Reader {
         log: Address,
         index: u64,
         size: u64,
-    ) -> Result<Vec<B256>, ApiError> {
-        let log_of = self.channels().log(&seat.endpoint)?.within(DEADLINE);
-        Ok(log_of.inclusion(log, index, size).await?.path)
+    ) -> Result<InclusionProof, ApiError> {
+        self.channels().log(&seat.endpoint)?.within(DEADLINE).inclusion(log, index, size).await
     }
 }
 
@@ -175,7 +208,7 @@ fn accept(
         && certificate.entry.blob_id == id
         && namespace.is_none_or(|wanted| certificate.entry.namespace == wanted);
     let verified = if right { certificate.verify(committee).ok()? } else { return None };
-    Some(FetchedCertificate { certificate, verified })
+    Some(FetchedCertificate { certificate, verified, faults: Vec::new() })
 }
 
 /// The fuller of two certificates; one with the cosignatures of both where they are over the same checkpoint.
@@ -201,19 +234,22 @@ fn fuller(
     if weight(&other) > weight(&best) { other } else { best }
 }
 
-/// Adds the cosignatures of seats that another copy of the same checkpoint has.
-pub(crate) fn merge(checkpoint: &mut CosignedCheckpoint, other: &CosignedCheckpoint, committee: &Committee) {
+/// Adds the cosignatures of seats that another copy of the same checkpoint has. Says whether there is no other among them.
+pub(crate) fn merge(checkpoint: &mut CosignedCheckpoint, other: &CosignedCheckpoint, committee: &Committee) -> bool {
     let domain = committee.domain();
     let digest = checkpoint.signed.checkpoint.digest(&domain);
     let mut present: BTreeSet<Address> =
         checkpoint.signers(&domain).map(|signers| signers.into_iter().collect()).unwrap_or_default();
+    let mut are_seats = true;
     // Recovering a signer is dear, and one seat can make any number of signatures: a list has one of each seat.
     for cosignature in other.cosignatures.iter().take(committee.seats().len()) {
         let signer = cosignature.recover(&digest).ok().filter(|signer| committee.seat(signer).is_some());
+        are_seats &= signer.is_some();
         if signer.is_some_and(|signer| present.insert(signer))
             && let Err(error) = checkpoint.insert(&domain, *cosignature)
         {
             tracing::debug!(%error, "cosignature passed over");
         }
     }
+    are_seats
 }

@@ -190,7 +190,7 @@ impl Reader {
     }
 
     /// Lets a fault cost its seat the place. Who does not hold a blob may hold all others.
-    fn note(&self, fault: &Fault) {
+    pub(crate) fn note(&self, fault: &Fault) {
         if fault.kind != FaultKind::Missing {
             self.nearest.failed(fault.seat);
         }

@@ -65,6 +65,8 @@ pub struct Channels {
     open: Arc<Mutex<HashMap<String, (Channel, Instant)>>>,
     /// How a connection is opened, where it is not over TCP.
     opener: Option<Opener>,
+    /// Where endpoints are reached that are reached elsewhere.
+    routes: Arc<HashMap<String, String>>,
 }
 
 /// What bytes go through both ways.
@@ -104,6 +106,18 @@ impl Channels {
             Box::pin(async move { Ok(TokioIo::new(Box::new(opening.await?) as Box<dyn Stream>)) })
         };
         Self { opener: Some(Opener(Arc::new(opener))), ..Self::default() }
+    }
+
+    /// No connection yet; those to the endpoints that are named will lead to the other endpoint that stands beside each.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::FieldInvalid`] when one of them is no endpoint.
+    pub fn routed(routes: HashMap<String, String>) -> Result<Self, ApiError> {
+        for (endpoint, elsewhere) in &routes {
+            connector(endpoint).and(connector(elsewhere))?;
+        }
+        Ok(Self { routes: Arc::new(routes), ..Self::default() })
     }
 
     /// Calls to the replica at an endpoint, `http://HOST:PORT`.
@@ -152,7 +166,7 @@ impl Channels {
         if let Some((channel, _)) = open.get(endpoint) {
             return Ok(channel.clone());
         }
-        let connector = connector(endpoint)?;
+        let connector = connector(self.routes.get(endpoint).map_or(endpoint, String::as_str))?;
         let channel = match &self.opener {
             None => connector.connect_lazy(),
             Some(Opener(open)) => {

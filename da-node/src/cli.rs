@@ -318,6 +318,16 @@ struct Devnet {
     /// Seconds that an epoch goes on beside its successor [default: 120].
     #[arg(long, value_name = "SECONDS")]
     grace: Option<u64>,
+    /// Lay ways between the regions that take as long as they do in the world; each gateway is in one of the regions, in
+    /// turn.
+    #[arg(long)]
+    wan: bool,
+    /// With --wan: where clients are, a region or any other place that is known [default: the first region].
+    #[arg(long, value_name = "PLACE", requires = "wan")]
+    wan_from: Option<String>,
+    /// With --wan: megabits a second between two regions, in each direction [default: no limit].
+    #[arg(long, value_name = "N", requires = "wan")]
+    wan_mbps: Option<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -469,6 +479,9 @@ impl Devnet {
                     hardfork: self.hardfork,
                     notice: self.notice,
                     grace: self.grace,
+                    wan: self.wan,
+                    wan_from: self.wan_from,
+                    wan_mbps: self.wan_mbps,
                 };
                 return devnet::run(&self.dir, &options).await;
             }

@@ -5,7 +5,9 @@ mod chain;
 mod plan;
 mod process;
 mod regions;
+pub mod relay;
 mod supervise;
+mod wan;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,7 +17,9 @@ use anyhow::{Context, Result, ensure};
 pub use chain::{ChainPlan, Kind};
 pub use plan::{Member, Options, Plan};
 pub use process::State;
+pub use regions::round_trip;
 pub use supervise::run;
+pub use wan::WanPlan;
 
 /// Time in which a member must come up.
 const START_WITHIN: Duration = Duration::from_secs(90);
@@ -43,7 +47,13 @@ pub async fn start(dir: &Path, name: &str) -> Result<String> {
     if let Some(pid) = process::running(&member) {
         return Ok(format!("{name} is running (pid {pid})"));
     }
-    let lock = supervise::is_supervised(dir).then(|| supervise::lock_path(dir));
+    let is_supervised = supervise::is_supervised(dir);
+    ensure!(
+        is_supervised || Plan::load(dir)?.wan.is_none(),
+        "the ways between the regions of {} lead through `da-node devnet`, which does not run",
+        dir.display()
+    );
+    let lock = is_supervised.then(|| supervise::lock_path(dir));
     let mut child = process::spawn(&member, lock.as_deref())?;
     let pid = child.id().unwrap_or_default();
     process::until_serving(&member, &mut child, START_WITHIN).await?;
@@ -58,7 +68,7 @@ pub async fn status(dir: &Path, name: Option<&str>) -> Result<String> {
     let plan = Plan::load(dir)?;
     let members = match name {
         Some(name) => vec![member(dir, name)?],
-        None => plan.members(dir),
+        None => plan.members(&absolute(dir)?),
     };
     let mut out = String::new();
     if let (Some(chain), None) = (&plan.chain, name) {
@@ -72,8 +82,13 @@ pub async fn status(dir: &Path, name: Option<&str>) -> Result<String> {
     Ok(out)
 }
 
+/// The folder as members know it.
+fn absolute(dir: &Path) -> Result<PathBuf> {
+    dir.canonicalize().with_context(|| format!("there is no folder {}", dir.display()))
+}
+
 fn member(dir: &Path, name: &str) -> Result<Member> {
-    let dir: PathBuf = dir.canonicalize().with_context(|| format!("there is no folder {}", dir.display()))?;
+    let dir = absolute(dir)?;
     let members = Plan::load(&dir)?.members(&dir);
     let names: Vec<_> = members.iter().map(|m| m.name.clone()).collect();
     let found = members.into_iter().find(|m| m.name == name);

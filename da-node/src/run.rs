@@ -136,6 +136,7 @@ async fn host(
     let key = key::load(&common.node.key)?;
     let committee =
         if common.chain.is_on() { None } else { Some(committee_cmd::load(&common.node.committee)?) };
+    let channels = channels(&common.node.routes)?;
     let address = key.address();
     let telemetry =
         telemetry::init(&common.log, &common.telemetry, &format!("meridian-{role}"), &address.to_string())?;
@@ -164,7 +165,7 @@ async fn host(
         }
     };
     let fingerprint = view.borrow().epochs.current(Clock::system().now()).committee.fingerprint();
-    let room = open(Means { data_dir, view, key, channels: Channels::new() }).await?;
+    let room = open(Means { data_dir, view, key, channels }).await?;
 
     let _ = status.set(room.status);
     serving.send_replace(true);
@@ -202,6 +203,16 @@ async fn host(
         return Err(start_again());
     }
     outcome.and(pages)
+}
+
+/// Connections that go where a file says, if there is one.
+fn channels(routes: &Path) -> Result<Channels> {
+    if routes.as_os_str().is_empty() {
+        return Ok(Channels::new());
+    }
+    let read =
+        || -> Result<Channels> { Ok(Channels::routed(toml::from_str(&std::fs::read_to_string(routes)?)?)?) };
+    read().with_context(|| format!("node.routes: cannot use {}", routes.display()))
 }
 
 /// Each segment of a store is an open file: as many as the system allows.

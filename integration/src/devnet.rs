@@ -24,7 +24,7 @@ use crate::wires::Wires;
 use crate::{anvil, ports};
 
 /// Ports that a devnet takes at most.
-const PORTS: usize = 33;
+const PORTS: usize = 64;
 
 /// Longest time for a devnet to be up.
 const START: Duration = Duration::from_secs(60);

@@ -32,22 +32,29 @@ use tonic::{Request, Response, Status, Streaming};
 
 pub mod bad_cosigner;
 pub mod crooked;
+pub mod denier;
 pub mod empty_claims;
+pub mod false_alarm;
 pub mod false_certificate;
 pub mod flood;
 pub mod foreign_epoch;
 pub mod forker;
 pub mod half_stream;
 pub mod hidden_entries;
+pub mod misplaced;
 pub mod other_blob;
 pub mod roller_back;
 pub mod rows_never_sent;
 pub mod silent;
 pub mod skipper;
 pub mod stranger;
+pub mod turncoat;
 pub mod withholder;
+pub mod wrong_checkpoints;
+pub mod wrong_entries;
 pub mod wrong_expiry;
 pub mod wrong_lengths;
+pub mod wrong_log_proofs;
 pub mod wrong_proofs;
 pub mod wrong_rlc;
 pub mod wrong_rows;
@@ -122,12 +129,50 @@ impl Truth {
         Ok(self.replica().get_samples(request).await?.into_inner())
     }
 
-    /// The honest entries of a log.
+    /// The honest checkpoints of all logs.
+    ///
+    /// # Errors
+    /// What the honest member refuses.
+    pub async fn logs(&self, request: ListLogsRequest) -> Result<ListLogsResponse, Status> {
+        Ok(self.log().list_logs(request).await?.into_inner())
+    }
+
+    /// The honest checkpoint of a log.
+    ///
+    /// # Errors
+    /// What the honest member refuses.
+    pub async fn checkpoint(&self, request: GetCheckpointRequest) -> Result<CosignedCheckpoint, Status> {
+        Ok(self.log().get_checkpoint(request).await?.into_inner())
+    }
+
+    /// The honest items of a log.
     ///
     /// # Errors
     /// What the honest member refuses.
     pub async fn entries(&self, request: GetEntriesRequest) -> Result<GetEntriesResponse, Status> {
         Ok(self.log().get_entries(request).await?.into_inner())
+    }
+
+    /// The honest inclusion proof.
+    ///
+    /// # Errors
+    /// What the honest member refuses.
+    pub async fn inclusion(
+        &self,
+        request: GetInclusionProofRequest,
+    ) -> Result<GetInclusionProofResponse, Status> {
+        Ok(self.log().get_inclusion_proof(request).await?.into_inner())
+    }
+
+    /// The honest consistency proof.
+    ///
+    /// # Errors
+    /// What the honest member refuses.
+    pub async fn consistency(
+        &self,
+        request: GetConsistencyProofRequest,
+    ) -> Result<GetConsistencyProofResponse, Status> {
+        Ok(self.log().get_consistency_proof(request).await?.into_inner())
     }
 
     /// The honest answer to a lookup.
@@ -184,11 +229,49 @@ pub trait ReplicaLie: Send + Sync + 'static {
         truth.lookup(request).await
     }
 
-    /// Answers a request for entries of a log.
+    /// Answers with the checkpoints of all logs.
+    async fn logs(&self, truth: &Truth, request: ListLogsRequest) -> Result<ListLogsResponse, Status> {
+        truth.logs(request).await
+    }
+
+    /// Answers with the checkpoint of a log.
+    async fn checkpoint(
+        &self,
+        truth: &Truth,
+        request: GetCheckpointRequest,
+    ) -> Result<CosignedCheckpoint, Status> {
+        truth.checkpoint(request).await
+    }
+
+    /// Answers with items of a log.
     async fn entries(&self, truth: &Truth, request: GetEntriesRequest) -> Result<GetEntriesResponse, Status> {
         truth.entries(request).await
     }
+
+    /// Answers with an inclusion proof.
+    async fn inclusion(
+        &self,
+        truth: &Truth,
+        request: GetInclusionProofRequest,
+    ) -> Result<GetInclusionProofResponse, Status> {
+        truth.inclusion(request).await
+    }
+
+    /// Answers with a consistency proof.
+    async fn consistency(
+        &self,
+        truth: &Truth,
+        request: GetConsistencyProofRequest,
+    ) -> Result<GetConsistencyProofResponse, Status> {
+        truth.consistency(request).await
+    }
 }
+
+/// Tells the truth about everything.
+#[derive(Clone, Copy, Debug)]
+pub struct Honest;
+
+impl ReplicaLie for Honest {}
 
 /// What a lying gateway says to clients. Every method tells the truth until a lie overrides it.
 #[tonic::async_trait]
@@ -279,59 +362,53 @@ impl Gateway for LyingGateway {
     }
 }
 
-/// Logs of a liar, or of an honest member where there is none.
-struct LogOf {
+struct LyingLog {
     truth: Truth,
-    lie: Option<Arc<dyn ReplicaLie>>,
+    lie: Arc<dyn ReplicaLie>,
 }
 
 #[tonic::async_trait]
-impl Log for LogOf {
+impl Log for LyingLog {
     async fn list_logs(
         &self,
         request: Request<ListLogsRequest>,
     ) -> Result<Response<ListLogsResponse>, Status> {
-        self.truth.log().list_logs(request.into_inner()).await
+        self.lie.logs(&self.truth, request.into_inner()).await.map(Response::new)
     }
 
     async fn get_checkpoint(
         &self,
         request: Request<GetCheckpointRequest>,
     ) -> Result<Response<CosignedCheckpoint>, Status> {
-        self.truth.log().get_checkpoint(request.into_inner()).await
+        self.lie.checkpoint(&self.truth, request.into_inner()).await.map(Response::new)
     }
 
     async fn get_entries(
         &self,
         request: Request<GetEntriesRequest>,
     ) -> Result<Response<GetEntriesResponse>, Status> {
-        let request = request.into_inner();
-        let answer = match &self.lie {
-            Some(lie) => lie.entries(&self.truth, request).await,
-            None => self.truth.entries(request).await,
-        };
-        answer.map(Response::new)
+        self.lie.entries(&self.truth, request.into_inner()).await.map(Response::new)
     }
 
     async fn get_inclusion_proof(
         &self,
         request: Request<GetInclusionProofRequest>,
     ) -> Result<Response<GetInclusionProofResponse>, Status> {
-        self.truth.log().get_inclusion_proof(request.into_inner()).await
+        self.lie.inclusion(&self.truth, request.into_inner()).await.map(Response::new)
     }
 
     async fn get_consistency_proof(
         &self,
         request: Request<GetConsistencyProofRequest>,
     ) -> Result<Response<GetConsistencyProofResponse>, Status> {
-        self.truth.log().get_consistency_proof(request.into_inner()).await
+        self.lie.consistency(&self.truth, request.into_inner()).await.map(Response::new)
     }
 }
 
 /// Serves a lying replica until the task is aborted.
 #[must_use]
 pub fn serve_replica(listener: TcpListener, truth: Truth, lie: Arc<dyn ReplicaLie>) -> JoinHandle<()> {
-    let log = LogServer::new(LogOf { truth: truth.clone(), lie: Some(Arc::clone(&lie)) });
+    let log = LogServer::new(LyingLog { truth: truth.clone(), lie: Arc::clone(&lie) });
     // A liar sends what it likes: only what it takes is limited.
     let replica = ReplicaServer::new(LyingReplica { truth, lie }).max_decoding_message_size(MAX_MESSAGE);
     serve(listener, Server::builder().tcp_nodelay(true).add_service(replica).add_service(log))
@@ -340,7 +417,7 @@ pub fn serve_replica(listener: TcpListener, truth: Truth, lie: Arc<dyn ReplicaLi
 /// Serves a lying gateway until the task is aborted.
 #[must_use]
 pub fn serve_gateway(listener: TcpListener, truth: Truth, lie: Arc<dyn GatewayLie>) -> JoinHandle<()> {
-    let log = LogServer::new(LogOf { truth: truth.clone(), lie: None });
+    let log = LogServer::new(LyingLog { truth: truth.clone(), lie: Arc::new(Honest) });
     let gateway = GatewayServer::new(LyingGateway { truth, lie }).max_decoding_message_size(MAX_MESSAGE);
     serve(listener, Server::builder().tcp_nodelay(true).add_service(gateway).add_service(log))
 }

@@ -4,7 +4,6 @@
 //! Every member has a committee file of its own, in which the others are at the relays of its own ways to them. So each
 //! way can be bad by itself, in one direction alone too.
 
-mod relay;
 pub mod wan;
 
 use std::collections::BTreeMap;
@@ -15,7 +14,7 @@ use anyhow::{Context, Result};
 use meridian_node::devnet::Plan;
 use meridian_proofs::committee::Committee;
 
-pub use relay::{Flow, State, Wire};
+pub use meridian_node::devnet::relay::{Flow, State, Wire};
 
 /// What the clients of a network are called among the ends of its wires.
 pub const CLIENTS: &str = "clients";

@@ -14,10 +14,13 @@ use meridian_client::submit::{Failure, PutError};
 use meridian_integration::keys;
 use meridian_integration::liars::bad_cosigner::BadCosigner;
 use meridian_integration::liars::crooked::{Attempt, Crooked};
+use meridian_integration::liars::denier::Denier;
 use meridian_integration::liars::empty_claims::EmptyClaims;
+use meridian_integration::liars::false_alarm::FalseAlarm;
 use meridian_integration::liars::false_certificate::{False, FalseCertificate};
 use meridian_integration::liars::flood::Flood;
 use meridian_integration::liars::half_stream::HalfStream;
+use meridian_integration::liars::misplaced::Misplaced;
 use meridian_integration::liars::other_blob::OtherBlob;
 use meridian_integration::liars::silent::Silent as SilentReplica;
 use meridian_integration::liars::wrong_lengths::WrongLengths;
@@ -50,68 +53,98 @@ fn reader_beside(network: &Network) -> Result<Reader> {
     Ok(reader)
 }
 
-/// Reads and samples a network of two regions, one of which lies, and gives back who was found at fault.
-async fn read_beside(lie: Arc<dyn ReplicaLie>) -> Result<(Network, Vec<Fault>)> {
+/// Who was found at fault by each call of a read: by finding the blob, reading all of it, a part of it, and sampling it.
+#[derive(Default)]
+struct Faults {
+    found: Vec<Fault>,
+    whole: Vec<Fault>,
+    range: Vec<Fault>,
+    sampled: Vec<Fault>,
+}
+
+impl Faults {
+    fn by_call(&self) -> [(&'static str, &[Fault]); 4] {
+        let Self { found, whole, range, sampled } = self;
+        [("find", found), ("whole", whole), ("range", range), ("sample", sampled)]
+    }
+}
+
+/// Reads and samples a network of five regions, one of which lies, and gives back who was found at fault.
+async fn read_beside(lie: Arc<dyn ReplicaLie>) -> Result<(Network, Faults)> {
     let plan = Plan { replica_lies: BTreeMap::from([(0, lie)]), ..Plan::default() };
     let network = Network::start(plan).await?;
-    let mut faults = Vec::new();
+    let mut faults = Faults::default();
     // Each blob has its data rows in another region, so that the liar is asked for parity and for data.
     for seed in 0..4 {
         let payload = payload::noise(20_000 + usize::try_from(seed)?, seed);
         let certificate = network.put(payload.clone()).await?;
         let reader = reader_beside(&network)?;
+        let found = tokio::time::timeout(READ, reader.find(certificate.id())).await??;
+        ensure!(found.context.id() == certificate.id(), "another blob was found");
+        faults.found.extend(found.faults);
+        let reader = reader_beside(&network)?;
         let fetched = tokio::time::timeout(READ, reader.payload(certificate.id(), &Silent)).await??;
         ensure!(fetched.payload == payload, "a lie was returned");
-        faults.extend(fetched.faults);
+        faults.whole.extend(fetched.faults);
         let reader = reader_beside(&network)?;
         let range =
             tokio::time::timeout(READ, reader.range(certificate.id(), 5_000..6_000, &Silent)).await??;
         ensure!(range.bytes == payload.slice(5_000..6_000), "a lie was returned in a range");
-        faults.extend(range.faults);
+        faults.range.extend(range.faults);
         let reader = reader_beside(&network)?;
         let pieces =
             tokio::time::timeout(READ, reader.stream(certificate.id()).try_collect::<Vec<_>>()).await??;
         ensure!(pieces.concat() == payload, "a lie was given out");
-        let sampled = tokio::time::timeout(READ, reader.sample(certificate.id(), 16)).await??;
+        // So many that the liar is asked for some of them: it holds a quarter of the rows.
+        let sampled = tokio::time::timeout(READ, reader.sample(certificate.id(), 60)).await??;
         ensure!(
-            sampled.verified.len() == 16,
-            "{} of 16 samples: {:?}",
+            sampled.verified.len() == 60,
+            "{} of 60 samples: {:?}",
             sampled.verified.len(),
             sampled.faults
         );
-        faults.extend(sampled.faults);
+        faults.sampled.extend(sampled.faults);
     }
     let liar = network.address(Name::Replica(0))?;
-    for fault in &faults {
-        ensure!(fault.seat == liar, "{fault:?} is put down to an honest replica");
+    for (call, faults) in faults.by_call() {
+        for fault in faults {
+            ensure!(fault.seat == liar, "{fault:?} of {call} is put down to an honest replica");
+        }
     }
     Ok((network, faults))
 }
 
+/// The lie is noticed by each of these calls, and named.
 macro_rules! wrong_answers {
-    ($($name:ident: $lie:expr,)*) => {$(
+    ($($name:ident: $lie:expr, noticed by $($call:ident),+;)*) => {$(
         #[tokio::test(flavor = "multi_thread")]
         async fn $name() -> Result<()> {
             let (_network, faults) = read_beside(Arc::new($lie)).await?;
-            ensure!(!faults.is_empty(), "the lie was never noticed");
+            $(ensure!(!faults.$call.is_empty(), concat!("the lie was never noticed by ", stringify!($call)));)+
             Ok(())
         }
     )*};
 }
 
 wrong_answers! {
-    wrong_rows: WrongRows,
-    wrong_proofs: WrongProofs::Flipped,
-    short_proofs: WrongProofs::Short,
-    long_proofs: WrongProofs::Long,
-    proofs_in_another_order: WrongProofs::Reversed,
-    half_a_stream: HalfStream::Ends,
-    a_stream_that_breaks: HalfStream::Breaks,
-    one_row_more: Flood::OneMore,
-    rows_without_end: Flood::Endless,
-    fields_too_long: WrongLengths::Long,
-    fields_too_short: WrongLengths::Short,
-    fields_that_are_absent: WrongLengths::Absent,
+    wrong_rows: WrongRows, noticed by whole, range, sampled;
+    wrong_proofs: WrongProofs::Flipped, noticed by whole, range, sampled;
+    short_proofs: WrongProofs::Short, noticed by whole, range, sampled;
+    long_proofs: WrongProofs::Long, noticed by whole, range, sampled;
+    proofs_in_another_order: WrongProofs::Reversed, noticed by whole, range, sampled;
+    rows_in_the_place_of_others: Misplaced, noticed by whole, range, sampled;
+    half_a_stream: HalfStream::Ends, noticed by whole, range, sampled;
+    a_stream_that_breaks: HalfStream::Breaks, noticed by whole, range, sampled;
+    one_row_more: Flood::OneMore, noticed by whole, range, sampled;
+    rows_without_end: Flood::Endless, noticed by whole, range, sampled;
+    fields_too_long: WrongLengths::Long, noticed by found, whole, range, sampled;
+    fields_too_short: WrongLengths::Short, noticed by found, whole, range, sampled;
+    fields_that_are_absent: WrongLengths::Absent, noticed by found, whole, range, sampled;
+    wrong_rlc_vectors: WrongRlc, noticed by found, whole, range, sampled;
+    a_replica_that_knows_no_blob: Denier::Unknown, noticed by found, whole, range, sampled;
+    a_replica_to_whom_all_has_expired: Denier::Expired, noticed by found, whole, range, sampled;
+    a_replica_that_is_busy_for_ever: Denier::Overloaded, noticed by found, whole, range, sampled;
+    a_replica_that_speaks_nonsense: Denier::Nonsense, noticed by found, whole, range, sampled;
 }
 
 macro_rules! slow_answers {
@@ -124,12 +157,13 @@ macro_rules! slow_answers {
     )*};
 }
 
-// Whoever is silent may simply never be waited for: there must be an answer, and nobody honest may be blamed.
+// Whoever is silent may simply never be waited for: there must be an answer, and nobody honest may be blamed. Who says of a
+// good blob that it is none has made others look closer, and nothing else.
 slow_answers! {
     a_stream_that_stalls: HalfStream::Stalls,
     silence_about_rows: SilentReplica::Rows,
     silence_about_everything: SilentReplica::Everything,
-    wrong_rlc_vectors: WrongRlc,
+    a_false_alarm: FalseAlarm,
 }
 
 #[tokio::test(flavor = "multi_thread")]

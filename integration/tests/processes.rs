@@ -9,6 +9,7 @@ use meridian_client::submit::PutError;
 use meridian_integration::devnet::Devnet;
 use meridian_integration::network::{eventually, options};
 use meridian_integration::payload;
+use meridian_integration::programs::Programs;
 use meridian_proofs::Address;
 use meridian_proofs::certificate::Certificate;
 use serde_json::Value;
@@ -159,6 +160,11 @@ async fn the_command_line_against_real_processes() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_devnet_stops_when_it_is_asked_to() -> Result<()> {
     let mut network = Devnet::start(&["--regions", "2"], &[]).await?;
+    // Also where the folder is named from within another one.
+    let mut command = Programs::build()?.da_node();
+    command.current_dir(network.folder()).args(["devnet", "status", "--dir", "."]);
+    let said = String::from_utf8(command.output()?.stdout)?;
+    assert_eq!(said.matches(" serving (pid ").count(), 3, "{said}");
     let status = network.stop()?;
     ensure!(status.success(), "{status}: {}", network.output());
     Ok(())

@@ -2,7 +2,7 @@
 //!
 //! A client draws s distinct, private, uniformly random rows once, keeps the draw, and retries it unchanged. With v of
 //! them verified it reports two bounds and never one. Beside them belongs what no bound covers: an adversary who
-//! answers K-1 distinct rows fools [`fooled_clients`] clients, whatever s is.
+//! answers K-1 distinct rows fools [`fooled_clients`] clients at least, whatever s is.
 
 use crate::shape::{RowIndex, Shape};
 
@@ -33,7 +33,10 @@ pub fn is_exact(shape: Shape, samples: usize) -> bool {
     shape.data_rows() <= samples
 }
 
-/// How many clients with this many samples each an adversary fools who answers K-1 distinct rows: floor((K-1)/s).
+/// How many clients with this many samples each an adversary fools at least who answers K-1 distinct rows: floor((K-1)/s).
+///
+/// Draws overlap, so that K-1 rows are enough for some more: where those that are asked for first are answered, for about
+/// T/s * ln(T/(T-K+1)), which is 15% more.
 ///
 /// Zero for clients that take no sample, who cannot be fooled because they conclude nothing.
 #[must_use]

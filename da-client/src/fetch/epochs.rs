@@ -175,7 +175,7 @@ impl Reader {
     ) -> Option<Vec<B256>> {
         for seat in self.committee().seats() {
             match self.inclusion_from(seat, log, index, size).await {
-                Ok(path) if leads(&path) => return Some(path),
+                Ok(proof) if leads(&proof.path) => return Some(proof.path),
                 Ok(_) => tracing::warn!(seat = %seat.address, %log, "replica gave a wrong inclusion proof"),
                 Err(error) => {
                     tracing::debug!(seat = %seat.address, %error, "replica gave no inclusion proof");

@@ -146,8 +146,10 @@ impl LightClient {
             let calls = reader.channels().log(&member.endpoint)?.within(ASK);
             calls.checkpoint(gateway).await
         };
+        // Which of them are at fault is for those to say who rely on a certificate.
+        let mut faults = Vec::new();
         let (from_gateway, (answered, checkpoints)): (Result<_, ApiError>, _) =
-            tokio::join!(from_gateway, reader.checkpoints(gateway));
+            tokio::join!(from_gateway, reader.checkpoints(gateway, &mut faults));
         let shown = from_gateway.ok().flatten().into_iter().chain(checkpoints);
         let certified = shown.filter(|checkpoint| is_certified(checkpoint, committee));
         match certified.max_by_key(|checkpoint| checkpoint.signed.checkpoint.size) {

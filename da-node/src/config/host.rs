@@ -21,6 +21,9 @@ documented! {
         pub key: PathBuf,
         /// File with the committee. Not read where `chain` says where the committee is.
         pub committee: PathBuf,
+        /// File that says where endpoints of the committee are reached from this host, where that is elsewhere, as in
+        /// "http://gateway.example:7700" = "http://10.0.0.7:7700". Empty: everybody is reached at the endpoint itself.
+        pub routes: PathBuf,
         /// Folder of the host's store. Made when it is missing.
         pub data_dir: PathBuf,
         /// Bytes of the store's disk that stay free. With fewer, new rows and payloads are refused as overloaded; with fewer
@@ -34,6 +37,7 @@ impl Default for Node {
         Node {
             key: "/etc/meridian/key".into(),
             committee: "/etc/meridian/committee.toml".into(),
+            routes: PathBuf::new(),
             data_dir: "/var/lib/meridian".into(),
             min_free_bytes: 256 << 20,
         }

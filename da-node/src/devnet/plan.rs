@@ -10,7 +10,8 @@ use meridian_proofs::committee::{Committee, CommitteeParts, GatewayMember, Regio
 use serde::{Deserialize, Serialize};
 
 use super::chain::{self, ChainPlan, Kind};
-use super::regions::PLACES;
+use super::regions::{self, PLACES};
+use super::wan::{self, WanPlan};
 use crate::committee_cmd;
 
 /// Most seats of a region.
@@ -41,6 +42,12 @@ pub struct Options {
     pub notice: Option<u64>,
     /// Seconds that an epoch goes on beside its successor.
     pub grace: Option<u64>,
+    /// Whether its regions are as far from each other as they are in the world.
+    pub wan: bool,
+    /// Where its clients are then.
+    pub wan_from: Option<String>,
+    /// Megabits a second that a way between two regions carries then, in each direction.
+    pub wan_mbps: Option<u32>,
 }
 
 /// What a devnet consists of. Kept in its folder.
@@ -60,6 +67,9 @@ pub struct Plan {
     /// Its chain, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain: Option<ChainPlan>,
+    /// How far its regions are from each other, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wan: Option<WanPlan>,
 }
 
 /// One process of a devnet.
@@ -75,8 +85,10 @@ pub struct Member {
     pub grpc: SocketAddr,
     /// Where it answers HTTP.
     pub http: SocketAddr,
-    /// Its seat: index of the region and number; gateways have none.
-    seat: Option<(usize, u16)>,
+    /// Index of the region that it is in: gateways are in the regions in turn.
+    pub(super) region: usize,
+    /// The number of its seat; gateways have none.
+    seat: Option<u16>,
 }
 
 impl Member {
@@ -124,8 +136,7 @@ fn labels(asked: &str) -> Result<Vec<String>> {
     let labels: Vec<String> = asked.split(',').map(|label| label.trim().to_owned()).collect();
     for (i, label) in labels.iter().enumerate() {
         if !PLACES.iter().any(|place| place.0 == label) {
-            let known: Vec<_> = PLACES.iter().map(|place| place.0).collect();
-            bail!("--regions: unknown region {label:?}; known are: {}", known.join(", "));
+            bail!("--regions: unknown region {label:?}; known are: {}", regions::known());
         }
         ensure!(!labels[..i].contains(label), "--regions: {label} is there twice");
     }
@@ -146,6 +157,7 @@ impl Plan {
             base_port: options.base_port.unwrap_or(7700),
             min_copies: options.min_copies.unwrap_or(Committee::default_min_copies(count)),
             chain: None,
+            wan: options.wan.then(|| WanPlan::new(options, &regions)).transpose()?,
             regions,
         };
         let within = |name, value, most| {
@@ -156,7 +168,10 @@ impl Plan {
         within("gateways", plan.gateways, MAX_GATEWAYS)?;
         within("min-copies", plan.min_copies, count)?;
         let members = u32::from(plan.gateways) + u32::from(count) * u32::from(plan.replicas_per_region);
-        let ports = 2 * members + u32::from(options.chain == Some(Kind::Anvil));
+        let ports = match plan.places().len() {
+            0 => 2 * members + u32::from(options.chain == Some(Kind::Anvil)),
+            places => (2 + u32::try_from(places)?) * members + 1,
+        };
         let last = u32::from(plan.base_port) + ports - 1;
         ensure!(
             plan.base_port > 0 && last <= 65_535,
@@ -194,6 +209,18 @@ impl Plan {
             let is = if self.chain.is_some() { Kind::Anvil } else { Kind::None };
             differs("chain", name(asked).into(), name(is).into())?;
         }
+        if options.wan {
+            let is = self.wan.as_ref();
+            differs("wan", "on".into(), is.map_or("off", |_| "on").into())?;
+            if let Some(asked) = &options.wan_from {
+                differs("wan-from", asked.clone(), is.map_or_else(String::new, |wan| wan.from.clone()))?;
+            }
+            if let Some(asked) = options.wan_mbps {
+                let is =
+                    is.and_then(|wan| wan.mbps).map_or_else(|| "without limit".into(), |n| n.to_string());
+                differs("wan-mbps", asked.to_string(), is)?;
+            }
+        }
         if let Some(chain) = &self.chain {
             if let Some(asked) = &options.hardfork {
                 differs("hardfork", asked.clone(), chain.hardfork.clone().unwrap_or_default())?;
@@ -223,23 +250,27 @@ impl Plan {
     /// Every member: the gateways, then the replicas by region.
     #[must_use]
     pub fn members(&self, dir: &Path) -> Vec<Member> {
-        let gateways = (0..self.gateways).map(|i| (format!("gateway-{i}"), None));
+        let regions = self.regions.len().max(1);
+        let gateways = (0..self.gateways).map(|i| (format!("gateway-{i}"), usize::from(i) % regions, None));
         let seats = self.regions.iter().enumerate().flat_map(|(region, label)| {
             (0..self.replicas_per_region)
-                .map(move |number| (format!("{label}-{number}"), Some((region, number))))
+                .map(move |number| (format!("{label}-{number}"), region, Some(number)))
         });
         let named: Vec<_> = gateways.chain(seats).collect();
         let count = named.len();
-        let at = |offset: usize| {
-            let port = u16::try_from(usize::from(self.base_port) + offset).unwrap_or(u16::MAX);
-            SocketAddr::from((Ipv4Addr::LOCALHOST, port))
-        };
         let mut members = Vec::with_capacity(count);
-        for (i, (name, seat)) in named.into_iter().enumerate() {
+        for (i, (name, region, seat)) in named.into_iter().enumerate() {
             let role = if seat.is_some() { "replica" } else { "gateway" };
-            members.push(Member { dir: dir.join(&name), name, role, grpc: at(i), http: at(count + i), seat });
+            let (dir, grpc, http) = (dir.join(&name), self.at(i), self.at(count + i));
+            members.push(Member { name, role, dir, grpc, http, region, seat });
         }
         members
+    }
+
+    /// The address of one of the devnet's ports.
+    pub(super) fn at(&self, offset: usize) -> SocketAddr {
+        let port = u16::try_from(usize::from(self.base_port) + offset).unwrap_or(u16::MAX);
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port))
     }
 
     /// Makes what is missing in the folder, keys and committee first of all, and keeps what is there.
@@ -271,6 +302,7 @@ impl Plan {
         if plan.chain.is_some() {
             committee.check_chain_limits().context("the contract does not take these members")?;
         }
+        let committee = wan::prepare(dir, &plan, &members, committee)?;
         write(&committee_path(dir), &toml::to_string(&committee).context("cannot spell the committee")?)?;
         // Last: a folder with a plan is whole.
         write(&plan_path(dir), &toml::to_string(&plan).context("cannot spell the plan")?)?;
@@ -293,7 +325,9 @@ impl Plan {
         for (member, &address) in members.iter().zip(addresses) {
             let endpoint = member.endpoint();
             match member.seat {
-                Some((region, number)) => seats.push(Seat { region: id(region)?, number, address, endpoint }),
+                Some(number) => {
+                    seats.push(Seat { region: id(member.region)?, number, address, endpoint });
+                }
                 None => gateways.push(GatewayMember {
                     address,
                     endpoint,
@@ -326,6 +360,9 @@ impl Plan {
             quoted(&member.key()),
             quoted(&member.dir.join("data")),
         );
+        if let Some(routes) = wan::routes_of(dir, self, member) {
+            text.push_str(&format!("routes = {}\n", quoted(&routes)));
+        }
         match &self.chain {
             None => text.push_str(&format!("committee = {}\n", quoted(&committee_path(dir)))),
             Some(chain) => text.push_str(&chain.settings()),
@@ -342,7 +379,7 @@ impl Plan {
     }
 }
 
-fn write(path: &Path, text: &str) -> Result<()> {
+pub(super) fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 

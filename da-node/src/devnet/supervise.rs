@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use super::chain::{self, Chain, Kind};
 use super::plan::{Member, Options, Plan, committee_path};
+use super::wan::{self, Ways};
 use super::{GONE_WITHIN, START_WITHIN, process};
 use crate::server::stop_signal;
 
@@ -67,6 +68,8 @@ pub async fn run(dir: &Path, options: &Options) -> Result<()> {
     let kind = if program.is_some() { Kind::Anvil } else { Kind::None };
     let plan = Plan::prepare(&dir, &Options { chain: Some(kind), ..options.clone() })?;
     let members = plan.members(&dir);
+    // They end with this process: nothing else leads to the members from another region.
+    let _ways = Ways::lay(&plan, &members).await?;
     let mut chain = None;
     let outcome = tokio::select! {
         started = start_all(&dir, &plan, &members, program, &mut chain) => match started {
@@ -168,6 +171,9 @@ fn welcome(dir: &Path, plan: &Plan, members: &[Member]) -> String {
             chain.contract
         ));
     }
+    if let Some(wan) = &plan.wan {
+        out.push_str(&wan.tell(dir, plan));
+    }
     let victim = members.last().map_or("", |m| m.name.as_str());
     out.push_str("type next:\n");
     for line in environment(dir, plan, members).lines() {
@@ -185,7 +191,12 @@ fn welcome(dir: &Path, plan: &Plan, members: &[Member]) -> String {
 
 /// What `da` takes from its environment to find the network.
 fn environment(dir: &Path, plan: &Plan, members: &[Member]) -> String {
-    let gateways: Vec<_> = members.iter().filter(|m| m.role == "gateway").map(Member::endpoint).collect();
+    let gateways: Vec<_> = members
+        .iter()
+        .enumerate()
+        .filter(|(_, member)| member.role == "gateway")
+        .map(|(number, member)| wan::endpoint(plan, members.len(), number, member))
+        .collect();
     let committee = match &plan.chain {
         None => format!("export MERIDIAN_COMMITTEE={}\n", committee_path(dir).display()),
         // The newest block will do on a chain of one's own.

@@ -1,6 +1,6 @@
 //! Measures reads from each of five places of the world, over ways as long as they are there: from the nearest copy, from
-//! any, and from a fixed region, beside what the closest region alone can do; and what is left of that when this region
-//! stands still or is cut off.
+//! any, and from a fixed region, beside the best that is possible; what is left of that when the closest region stands
+//! still, is cut off, or lies; and how many bytes are fetched for nothing.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,18 +12,21 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use meridian_client::Silent;
 use meridian_client::fetch::Reader;
 use meridian_integration::devnet::Devnet;
+use meridian_integration::liars::turncoat::Turncoat;
+use meridian_integration::liars::wrong_rows::WrongRows;
+use meridian_integration::liars::{self, Truth};
 use meridian_integration::load::machine::Machine;
 use meridian_integration::network::{complete, options};
 use meridian_integration::payload;
 use meridian_integration::random::Random;
 use meridian_integration::wires::wan::{PLACES, round_trip};
 use meridian_integration::wires::{CLIENTS, Flow, Wire, Wires};
-use meridian_proofs::committee::Seat;
+use meridian_proofs::committee::{Committee, Seat};
 use meridian_proofs::ids::BlobId;
-use meridian_proofs::placement;
 use meridian_proofs::reconstruct::RowSet;
 use meridian_proofs::row_proof::BlobContext;
-use meridian_proto::convert::LookupKey;
+use meridian_proto::convert::{Lookup, LookupKey};
+use tokio::net::TcpListener;
 
 /// Puts at a time.
 const PUTS: usize = 4;
@@ -31,6 +34,8 @@ const PUTS: usize = 4;
 const COMPLETE: Duration = Duration::from_secs(60);
 /// Reads before those that are measured.
 const WARM: usize = 20;
+/// Most bytes of rows that one call brings.
+const ONE_CALL: u32 = 1 << 20;
 
 /// Measures reads from five places of the world.
 #[derive(Debug, Parser)]
@@ -91,17 +96,17 @@ impl Bench {
         Ok(times)
     }
 
-    /// What a region alone can do, without any choice: header and RLC vector, then all its rows.
+    /// What a region alone can do, without any choice, in one round trip: header, RLC vector and all its rows.
     async fn straight(&self, id: BlobId, place: usize) -> Result<Bytes> {
-        let (seat, committee) = (self.seat(place)?.clone(), Arc::clone(self.devnet.seen()));
-        let replica = self.devnet.channels().replica(&seat.endpoint)?;
-        let found = replica.lookup(LookupKey::Blob(id), true).await?.into_iter().next().context("a blob")?;
+        let replica = self.devnet.channels().replica(&self.seat(place)?.endpoint)?;
+        let lookup = Lookup { key: LookupKey::Blob(id), include_rlc: true, max_row_bytes: ONE_CALL };
+        let found = replica.lookup_with_rows(lookup).await?.into_iter().next().context("a blob")?;
         let rlc = found.rlc.context("an RLC vector")?;
         let context = Arc::new(<BlobContext>::new(id, found.header, rlc)?);
-        let (mut set, shape) = (RowSet::new(Arc::clone(&context)), context.shape());
-        for range in placement::interval(&committee, &seat, &id, shape).ranges() {
-            let (rows, proof) = replica.rows(id, *range, shape.row_bytes(), true).await?;
-            set.insert(context.check_range(*range, rows, &proof)?)?;
+        let mut set = RowSet::new(Arc::clone(&context));
+        for held in found.rows {
+            let range = context.shape().range(held.start, held.count).context("rows of the blob")?;
+            set.insert(context.check_range(range, held.rows, &held.proof)?)?;
         }
         Ok(set.payload()?)
     }
@@ -121,28 +126,70 @@ impl Bench {
         self.wires.wire(CLIENTS, &format!("{}-0", PLACES[place]))
     }
 
+    /// Reads until it is known which copy is the nearest.
+    async fn warm(&self, reader: &Reader, blobs: &[(BlobId, Bytes)]) -> Result<()> {
+        for (id, _) in blobs.iter().cycle().take(WARM) {
+            self.chosen(reader, *id).await?;
+            // Whoever was bad is tried again only after a while.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
+    /// Bytes that came to the clients.
+    fn fetched(&self) -> u64 {
+        self.wires.ends().filter(|(from, ..)| *from == CLIENTS).map(|(.., wire)| wire.carried_back()).sum()
+    }
+
+    /// A network in which the closest replica can lie, and the wire to it.
+    async fn liar(&self, from: usize, place: usize) -> Result<(Arc<Turncoat<WrongRows>>, Wire, Committee)> {
+        let seat = self.seat(place)?;
+        let honest = self.devnet.committee().seat(&seat.address).context("a seat")?.endpoint.clone();
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let wire = Wire::lay(listener.local_addr()?).await?;
+        let way = Flow::Late(round_trip(from, place) / 2);
+        wire.set(way, way);
+        let liar = Arc::new(Turncoat::new(WrongRows));
+        let truth = Truth::at(honest, self.devnet.committee().domain())?;
+        // It ends with this process.
+        drop(liars::serve_replica(listener, truth, Arc::clone(&liar) as _));
+        let mut parts = self.devnet.seen().parts().clone();
+        for seat in parts.seats.iter_mut().filter(|other| other.address == seat.address) {
+            seat.endpoint = format!("http://{}", wire.address());
+        }
+        Ok((liar, wire, Committee::new(parts)?))
+    }
+
     async fn measure(&self, blobs: &[(BlobId, Bytes)], random: &mut Random) -> Result<()> {
         println!(
-            "{:<14} {:>15} {:>15} {:>15} {:>15} {:>15} {:>15} {:>15}",
+            "{:<14} {:>15} {:>15} {:>15} {:>15} {:>15} {:>15} {:>15} {:>15}",
             "p50 / p99, ms",
-            "closest alone",
+            "best",
             "nearest",
             "any region",
             "na-east",
-            "one stalled",
-            "one cut",
-            "second alone"
+            "closest stalled",
+            "closest cut",
+            "closest lies",
+            "second best"
         );
+        let length = blobs.first().map_or(0, |(_, payload)| payload.len());
         for (place, name) in PLACES.into_iter().enumerate() {
             self.wires.spread(place);
             let order = self.order(place);
             let (first, second) = (order[0], order[1]);
-            let best = self.time(blobs, |id| self.straight(id, first)).await?;
-            let reader = self.devnet.reader();
-            for (id, _) in blobs.iter().cycle().take(WARM) {
-                self.chosen(&reader, *id).await?;
+            // Connections are there before anything is measured.
+            for to in &order {
+                self.straight(blobs[0].0, *to).await?;
             }
+            let before = self.fetched();
+            let best = self.time(blobs, |id| self.straight(id, first)).await?;
+            let needed = self.fetched() - before;
+            let reader = self.devnet.reader();
+            self.warm(&reader, blobs).await?;
+            let before = self.fetched();
             let nearest = self.time(blobs, |id| self.chosen(&reader, id)).await?;
+            let fetched = self.fetched() - before;
             let places: Vec<usize> = (0..self.count).map(|_| random.place(PLACES.len())).collect();
             let next = std::cell::Cell::new(0);
             let any = self.time(blobs, |id| {
@@ -152,27 +199,37 @@ impl Bench {
             let any = any.await?;
             let fixed = self.time(blobs, |id| self.straight(id, 1)).await?;
             let other = self.time(blobs, |id| self.straight(id, second)).await?;
+            let hedge = reader.nearest().patience(&self.seat(first)?.address, u64::try_from(length)?);
             self.way(first)?.set(Flow::Stalled, Flow::Stalled);
             let stalled = self.time(blobs, |id| self.chosen(&reader, id)).await?;
             self.wires.spread(place);
-            for (id, _) in blobs.iter().cycle().take(WARM) {
-                self.chosen(&reader, *id).await?;
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+            self.warm(&reader, blobs).await?;
             self.way(first)?.sever();
             let cut = self.time(blobs, |id| self.chosen(&reader, id)).await?;
             self.wires.mend();
-            let all = [best, nearest, any, fixed, stalled, cut, other].map(percentiles);
+            self.wires.spread(place);
+            let (liar, _wire, committee) = self.liar(place, first).await?;
+            let reader = Reader::new(Arc::new(committee), self.devnet.channels().clone());
+            self.warm(&reader, blobs).await?;
+            liar.turn(true);
+            let lying = self.time(blobs, |id| self.chosen(&reader, id)).await?;
+            let all = [best, nearest, any, fixed, stalled, cut, lying, other].map(percentiles);
             print!("{name:<14}");
             all.iter().for_each(|(middle, high)| print!(" {:>15}", format!("{middle:.1} / {high:.1}")));
+            let hedge = hedge.as_secs_f64() * 1e3;
+            let late = |(_, high): (f64, f64)| high / (all[7].1 + hedge);
             println!(
-                "   nearest {:.2} and {:.2} of the best, p99 stalled {:.2} and cut {:.2} of the second",
+                "   nearest {:.2} and {:.2} of the best; p99 stalled {:.2}, cut {:.2}, lying {:.2} of the second best \
+                 and {hedge:.0} ms; {:.1}% more bytes",
                 all[1].0 / all[0].0,
                 all[1].1 / all[0].1,
-                all[4].1 / all[6].1,
-                all[5].1 / all[6].1
+                late(all[4]),
+                late(all[5]),
+                late(all[6]),
+                100.0 * (fetched as f64 / needed as f64 - 1.0),
             );
         }
+        self.wires.mend();
         Ok(())
     }
 }

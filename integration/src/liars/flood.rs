@@ -4,8 +4,10 @@ use bytes::Bytes;
 use futures::StreamExt;
 use meridian_proto::wire::get_rows_response::Part;
 use meridian_proto::wire::{
-    GetRowsRequest, GetRowsResponse, GetSamplesRequest, GetSamplesResponse, LookupRequest, LookupResponse,
-    Sample,
+    CosignedCheckpoint, GetCheckpointRequest, GetConsistencyProofRequest, GetConsistencyProofResponse,
+    GetEntriesRequest, GetEntriesResponse, GetInclusionProofRequest, GetInclusionProofResponse,
+    GetRowsRequest, GetRowsResponse, GetSamplesRequest, GetSamplesResponse, ListLogsRequest,
+    ListLogsResponse, LookupRequest, LookupResponse, Sample,
 };
 use meridian_proto::{MAX_CHUNK, MAX_MESSAGE};
 use tonic::Status;
@@ -19,6 +21,16 @@ pub enum Flood {
     OneMore,
     /// Rows without end, messages over the limit.
     Endless,
+}
+
+impl Flood {
+    /// Lets a list be longer than it is.
+    fn lengthen<T: Clone>(self, list: &mut Vec<T>) {
+        if let Some(last) = list.last().cloned() {
+            let copies = if self == Self::OneMore { 1 } else { 100_000 };
+            list.extend(std::iter::repeat_n(last, copies));
+        }
+    }
 }
 
 fn rows(bytes: Bytes) -> GetRowsResponse {
@@ -49,10 +61,49 @@ impl ReplicaLie for Flood {
         for held in answer.candidates.iter_mut().flat_map(|candidate| &mut candidate.rows) {
             held.rows = [held.rows.as_ref(), &[0]].concat().into();
         }
-        if let Some(candidate) = answer.candidates.first().cloned() {
-            let copies = if *self == Self::OneMore { 1 } else { 100_000 };
-            answer.candidates.extend(std::iter::repeat_n(candidate, copies));
-        }
+        self.lengthen(&mut answer.candidates);
+        Ok(answer)
+    }
+
+    async fn logs(&self, truth: &Truth, request: ListLogsRequest) -> Result<ListLogsResponse, Status> {
+        let mut answer = truth.logs(request).await?;
+        self.lengthen(&mut answer.checkpoints);
+        Ok(answer)
+    }
+
+    async fn checkpoint(
+        &self,
+        truth: &Truth,
+        request: GetCheckpointRequest,
+    ) -> Result<CosignedCheckpoint, Status> {
+        let mut answer = truth.checkpoint(request).await?;
+        self.lengthen(&mut answer.cosignatures);
+        Ok(answer)
+    }
+
+    async fn entries(&self, truth: &Truth, request: GetEntriesRequest) -> Result<GetEntriesResponse, Status> {
+        let mut answer = truth.entries(request).await?;
+        self.lengthen(&mut answer.items);
+        Ok(answer)
+    }
+
+    async fn inclusion(
+        &self,
+        truth: &Truth,
+        request: GetInclusionProofRequest,
+    ) -> Result<GetInclusionProofResponse, Status> {
+        let mut answer = truth.inclusion(request).await?;
+        self.lengthen(&mut answer.path);
+        Ok(answer)
+    }
+
+    async fn consistency(
+        &self,
+        truth: &Truth,
+        request: GetConsistencyProofRequest,
+    ) -> Result<GetConsistencyProofResponse, Status> {
+        let mut answer = truth.consistency(request).await?;
+        self.lengthen(&mut answer.path);
         Ok(answer)
     }
 }

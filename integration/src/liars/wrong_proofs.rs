@@ -24,7 +24,7 @@ pub enum WrongProofs {
 }
 
 impl WrongProofs {
-    fn spoil(self, proof: &mut Vec<Bytes>) {
+    pub(super) fn spoil(self, proof: &mut Vec<Bytes>) {
         match self {
             Self::Flipped => {
                 if let Some(last) = proof.last_mut() {

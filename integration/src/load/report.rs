@@ -1,17 +1,14 @@
 //! Measurements for people, for programs and for the record.
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use comfy_table::{CellAlignment, Table, TableStyle, presets};
 use serde::Serialize;
 
 use super::Run;
 use super::machine::Machine;
-
-const BEGIN: &str = "<!-- load: begin -->";
-const END: &str = "<!-- load: end -->";
+use crate::page;
 
 /// All runs of one call of the load tool.
 #[derive(Clone, Debug, Serialize)]
@@ -96,53 +93,19 @@ impl Report {
         format!("{}\n{}", self.heading(), self.table(presets::UTF8_FULL_CONDENSED))
     }
 
-    /// The table for a page, between its marks.
-    #[must_use]
-    pub fn markdown(&self) -> String {
-        let table = self.table(presets::ASCII_MARKDOWN);
-        format!("{BEGIN}\n{} (load {}).\n\n{table}\n{END}\n", self.heading(), self.version)
-    }
-
     /// Puts the table on a page: in the place of the last one, or at the end.
     ///
     /// # Errors
     /// When the page cannot be read or written.
     pub fn record(&self, page: &Path) -> Result<()> {
-        let old = match fs::read_to_string(page) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error).with_context(|| format!("reading {}", page.display())),
-        };
-        fs::write(page, placed(&old, &self.markdown())).with_context(|| format!("writing {}", page.display()))
+        let table = self.table(presets::ASCII_MARKDOWN);
+        page::record(page, "load", &format!("{} (load {}).\n\n{table}", self.heading(), self.version))
     }
-}
-
-fn placed(page: &str, table: &str) -> String {
-    if let (Some(begin), Some(end)) = (page.find(BEGIN), page.find(END))
-        && begin < end
-    {
-        let rest = page[end + END.len()..].trim_start_matches('\n');
-        let gap = if rest.is_empty() { "" } else { "\n" };
-        return format!("{}{table}{gap}{rest}", &page[..begin]);
-    }
-    let page = page.trim_end();
-    if page.is_empty() { table.to_owned() } else { format!("{page}\n\n{table}") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_table_takes_the_place_of_the_last_one() {
-        let (one, two) = (format!("{BEGIN}\none\n{END}\n"), format!("{BEGIN}\ntwo\n{END}\n"));
-        let page = placed("# Title\n", &one);
-        assert_eq!(page, format!("# Title\n\n{one}"));
-        assert_eq!(placed(&page, &two), format!("# Title\n\n{two}"));
-        let more = format!("{page}\nafter\n");
-        assert_eq!(placed(&more, &two), format!("# Title\n\n{two}\nafter\n"));
-        assert_eq!(placed("", &one), one);
-    }
 
     #[test]
     fn sizes_are_exact() {

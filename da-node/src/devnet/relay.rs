@@ -1,12 +1,14 @@
-//! One way between two processes.
+//! One way between two processes: a relay of TCP that can be far, narrow, or bad.
+//!
+//! What it cannot show: connections do not start slowly, and nothing is lost that would have to be sent again.
 
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -51,12 +53,69 @@ pub struct State {
     forgets: u64,
 }
 
+impl State {
+    /// Good, with everything so much later in each direction.
+    #[must_use]
+    pub fn far(by: Duration) -> Self {
+        Self { there: Flow::Late(by), back: Flow::Late(by), ..Self::default() }
+    }
+}
+
+impl Flow {
+    /// How much later than at once the bytes come.
+    fn delay(self) -> Duration {
+        if let Self::Late(by) = self { by } else { Duration::ZERO }
+    }
+}
+
+/// What a way carries at most in one direction. Everything that goes there shares it.
+#[derive(Debug)]
+pub struct Pipe {
+    /// Bytes a second.
+    rate: u64,
+    /// When all that was sent into it has gone through.
+    free: Mutex<Instant>,
+}
+
+impl Pipe {
+    /// A pipe for so many bytes a second, at least one.
+    #[must_use]
+    pub fn new(rate: u64) -> Self {
+        Self { rate: rate.max(1), free: Mutex::new(Instant::now()) }
+    }
+
+    /// Sends bytes into it, and says when the last of them has gone through.
+    fn pass(&self, bytes: usize) -> Instant {
+        let nanos = u128::try_from(bytes).unwrap_or(u128::MAX).saturating_mul(1_000_000_000);
+        let takes = u64::try_from(nanos / u128::from(self.rate)).unwrap_or(u64::MAX);
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        *free = (*free).max(Instant::now()) + Duration::from_nanos(takes);
+        *free
+    }
+}
+
+/// One direction of a wire.
+#[derive(Debug, Default)]
+struct Way {
+    /// Bytes that it has carried.
+    carried: AtomicU64,
+    pipe: Option<Arc<Pipe>>,
+}
+
+/// Both directions of a wire, and where it leads.
+#[derive(Debug)]
+struct Line {
+    to: SocketAddr,
+    there: Way,
+    back: Way,
+}
+
 /// A relay before one listener.
+#[derive(Debug)]
 pub struct Wire {
     address: SocketAddr,
     state: watch::Sender<State>,
-    /// Bytes that went from callers.
-    carried: Arc<AtomicU64>,
+    line: Arc<Line>,
     task: JoinHandle<()>,
 }
 
@@ -66,11 +125,26 @@ impl Wire {
     /// # Errors
     /// When no port is free.
     pub async fn lay(to: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let (address, (state, seen)) = (listener.local_addr()?, watch::channel(State::default()));
-        let carried = Arc::<AtomicU64>::default();
-        let task = tokio::spawn(accept(listener, to, seen, Arc::clone(&carried)));
-        Ok(Self { address, state, carried, task })
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self::lay_at(any, to, State::default(), [None, None]).await
+    }
+
+    /// Listens at an address for who wants to go to `to`, through pipes there and back where there are any.
+    ///
+    /// # Errors
+    /// When the address is taken.
+    pub async fn lay_at(
+        at: SocketAddr,
+        to: SocketAddr,
+        state: State,
+        [there, back]: [Option<Arc<Pipe>>; 2],
+    ) -> Result<Self> {
+        let listener = TcpListener::bind(at).await.with_context(|| format!("cannot listen on {at}"))?;
+        let (address, (state, seen)) = (listener.local_addr()?, watch::channel(state));
+        let way = |pipe| Way { pipe, ..Way::default() };
+        let line = Arc::new(Line { to, there: way(there), back: way(back) });
+        let task = tokio::spawn(accept(listener, Arc::clone(&line), seen));
+        Ok(Self { address, state, line, task })
     }
 
     /// Where it listens.
@@ -113,7 +187,13 @@ impl Wire {
     /// Bytes that it has carried from callers.
     #[must_use]
     pub fn carried(&self) -> u64 {
-        self.carried.load(Ordering::Relaxed)
+        self.line.there.carried.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that it has carried back to callers.
+    #[must_use]
+    pub fn carried_back(&self) -> u64 {
+        self.line.back.carried.load(Ordering::Relaxed)
     }
 
     /// What it does.
@@ -129,18 +209,13 @@ impl Drop for Wire {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    to: SocketAddr,
-    state: watch::Receiver<State>,
-    carried: Arc<AtomicU64>,
-) {
+async fn accept(listener: TcpListener, line: Arc<Line>, state: watch::Receiver<State>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 match accepted {
-                    Ok((caller, _)) => drop(connections.spawn(connect(caller, to, state.clone(), Arc::clone(&carried)))),
+                    Ok((caller, _)) => drop(connections.spawn(connect(caller, Arc::clone(&line), state.clone()))),
                     // No file descriptors, for example.
                     Err(_) => sleep(DRIP).await,
                 }
@@ -150,7 +225,7 @@ async fn accept(
     }
 }
 
-async fn connect(caller: TcpStream, to: SocketAddr, state: watch::Receiver<State>, carried: Arc<AtomicU64>) {
+async fn connect(caller: TcpStream, line: Arc<Line>, state: watch::Receiver<State>) {
     let begun = *state.borrow();
     // However it ends, it ends with a reset: an orderly end is passed on by the direction that sees it.
     let _ = caller.set_zero_linger();
@@ -163,13 +238,15 @@ async fn connect(caller: TcpStream, to: SocketAddr, state: watch::Receiver<State
     let back = |state: &State| if is_forgotten(state) { Flow::Stalled } else { state.back };
     let connection = async {
         until(&mut state.clone(), |state| there(state) != Flow::Stalled).await;
-        let called = TcpStream::connect(to).await?;
+        // The caller was connected at once, here; to be connected there takes a round trip.
+        sleep(begun.there.delay() + begun.back.delay()).await;
+        let called = TcpStream::connect(line.to).await?;
         called.set_zero_linger()?;
         called.set_nodelay(true)?;
         let (from_caller, to_caller) = caller.into_split();
         let (from_called, to_called) = called.into_split();
-        let there = carry(from_caller, to_called, state.clone(), there, Some(&carried));
-        let back = carry(from_called, to_caller, state.clone(), back, None);
+        let there = carry(from_caller, to_called, state.clone(), there, &line.there);
+        let back = carry(from_called, to_caller, state.clone(), back, &line.back);
         tokio::try_join!(there, back)
     };
     let mut seen = state.clone();
@@ -191,24 +268,31 @@ async fn carry(
     mut to: OwnedWriteHalf,
     mut state: watch::Receiver<State>,
     flow: impl Fn(&State) -> Flow,
-    counter: Option<&AtomicU64>,
+    way: &Way,
 ) -> io::Result<()> {
     let (queue, mut queued) = mpsc::channel(READS);
-    let carried =
-        tokio::try_join!(read(from, queue), write(&mut to, &mut queued, &mut state, &flow, counter));
+    let (read, write) = (
+        read(from, queue, way.pipe.as_deref()),
+        write(&mut to, &mut queued, &mut state, &flow, &way.carried),
+    );
+    let carried = tokio::try_join!(read, write);
     // Of an end, too, nobody hears while nothing comes through.
     until(&mut state, |state| flow(state) != Flow::Stalled).await;
     carried?;
     to.shutdown().await
 }
 
-/// Reads ahead, so that what is late does not come at a lower rate.
-async fn read(mut from: OwnedReadHalf, queue: mpsc::Sender<(Instant, Bytes)>) -> io::Result<()> {
+/// Reads ahead, so that what is late does not come at a lower rate. Notes with all bytes when they have gone through the pipe.
+async fn read(
+    mut from: OwnedReadHalf,
+    queue: mpsc::Sender<(Instant, Bytes)>,
+    pipe: Option<&Pipe>,
+) -> io::Result<()> {
     let mut buffer = vec![0; READ];
     loop {
         let count = from.read(&mut buffer).await?;
-        if count == 0 || queue.send((Instant::now(), Bytes::copy_from_slice(&buffer[..count]))).await.is_err()
-        {
+        let through = pipe.map_or_else(Instant::now, |pipe| pipe.pass(count));
+        if count == 0 || queue.send((through, Bytes::copy_from_slice(&buffer[..count]))).await.is_err() {
             return Ok(());
         }
     }
@@ -219,18 +303,17 @@ async fn write(
     queued: &mut mpsc::Receiver<(Instant, Bytes)>,
     state: &mut watch::Receiver<State>,
     flow: impl Fn(&State) -> Flow,
-    counter: Option<&AtomicU64>,
+    carried: &AtomicU64,
 ) -> io::Result<()> {
-    while let Some((read, mut bytes)) = queued.recv().await {
+    while let Some((through, mut bytes)) = queued.recv().await {
         while !bytes.is_empty() {
             let before = bytes.len();
             let now = flow(&state.borrow_and_update());
             let changed = state.changed();
             match now {
-                Flow::Good => to.write_all(&std::mem::take(&mut bytes)).await?,
                 Flow::Stalled => drop(changed.await),
-                Flow::Late(by) => tokio::select! {
-                    () = sleep_until(read + by) => to.write_all(&std::mem::take(&mut bytes)).await?,
+                Flow::Good | Flow::Late(_) => tokio::select! {
+                    () = sleep_until(through + now.delay()) => to.write_all(&std::mem::take(&mut bytes)).await?,
                     _ = changed => {}
                 },
                 Flow::Slow(rate) => {
@@ -242,9 +325,7 @@ async fn write(
                     }
                 }
             }
-            if let Some(counter) = counter {
-                counter.fetch_add(u64::try_from(before - bytes.len()).unwrap_or(0), Ordering::Relaxed);
-            }
+            carried.fetch_add(u64::try_from(before - bytes.len()).unwrap_or(0), Ordering::Relaxed);
         }
     }
     Ok(())
@@ -338,5 +419,48 @@ mod tests {
         let (written, read) = tokio::join!(caller.write_all(&sent[100_000..]), called.read_exact(&mut came));
         written.and(read.map(drop)).unwrap();
         assert!(begun.elapsed() >= 3 * DRIP && came == sent[100_000..]);
+        assert_eq!((wire.carried(), wire.carried_back()), (300_000, 0));
+    }
+
+    #[tokio::test]
+    async fn to_be_connected_takes_a_round_trip_where_it_is_far() {
+        let (wire, listener) = wire().await;
+        wire.set(Flow::Late(SHORT), Flow::Late(SHORT));
+        let begun = Instant::now();
+        let (mut caller, mut called) = connect(&wire, &listener).await;
+        assert!(begun.elapsed() >= 2 * SHORT);
+        caller.write_all(&[1]).await.unwrap();
+        called.read_u8().await.unwrap();
+        called.write_all(&[2]).await.unwrap();
+        caller.read_u8().await.unwrap();
+        assert!(begun.elapsed() >= 4 * SHORT);
+    }
+
+    #[tokio::test]
+    async fn what_goes_the_same_way_shares_a_pipe() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = listener.local_addr().unwrap();
+        let pipe = Arc::new(Pipe::new(1_000_000));
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut wires = Vec::new();
+        for _ in 0..2 {
+            let pipes = [Some(Arc::clone(&pipe)), None];
+            wires.push(Wire::lay_at(any, to, State::default(), pipes).await.unwrap());
+        }
+        let begun = Instant::now();
+        for wire in &wires {
+            let (mut caller, mut called) = connect(wire, &listener).await;
+            let sent = vec![7; 150_000];
+            let mut came = vec![0; 150_000];
+            let (written, read) = tokio::join!(caller.write_all(&sent), called.read_exact(&mut came));
+            written.and(read.map(drop)).unwrap();
+            assert_eq!(came, sent);
+        }
+        assert!(begun.elapsed() >= Duration::from_millis(300), "{:?}", begun.elapsed());
+        // The other direction is another pipe, or none.
+        let (mut caller, mut called) = connect(&wires[0], &listener).await;
+        pipe.pass(1 << 30);
+        called.write_all(&[3]).await.unwrap();
+        assert_eq!(caller.read_u8().await.unwrap(), 3);
     }
 }
