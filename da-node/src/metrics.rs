@@ -210,9 +210,9 @@ metrics! {
     scrubbed_at: Gauge<u64>, "meridian_replica_scrub_finished_timestamp_seconds", "s", [];
     /// Log entries cosigned.
     cosigned_entries: Counter<u64>, "meridian_replica_cosigned_entries_total", "{entry}", [];
-    /// Row bytes answered to readers, from disk or rebuilt.
+    /// Row bytes answered to readers: from `disk`, from the `cache` of rebuilt blobs, or `rebuilt`.
     served_bytes: Counter<u64>, "meridian_replica_served_bytes_total", "By", ["source"];
-    /// Single rows answered to samplers, from disk or rebuilt.
+    /// Single rows answered to samplers: from `disk`, from the `cache` of rebuilt blobs, or `rebuilt`.
     samples: Counter<u64>, "meridian_replica_samples_total", "{row}", ["source"];
     /// Lookups answered: `ok`, or the class of the error.
     lookups: Counter<u64>, "meridian_replica_lookups_total", "{lookup}", ["result"];
@@ -220,6 +220,12 @@ metrics! {
     rebuilds: Counter<u64>, "meridian_replica_rebuilds_total", "{blob}", ["result"];
     /// Time to gather the rows of a blob, decode it and encode it again.
     rebuild_seconds: Histogram<f64>, "meridian_replica_rebuild_seconds", "s", [];
+    /// Requests for rows that are not on disk: `hit` where the blob is kept since it was rebuilt, `joined` where it is being rebuilt, `miss` where that begins.
+    cache_requests: Counter<u64>, "meridian_replica_cache_requests_total", "{request}", ["result"];
+    /// Memory of the rebuilt blobs that are kept.
+    cache_bytes: Gauge<u64>, "meridian_replica_cache_bytes", "By", [];
+    /// Rebuilt blobs that are kept no longer: others needed the `room`, nobody asked for them (`idle`), or they were `dropped` from disk.
+    cache_evictions: Counter<u64>, "meridian_replica_cache_evictions_total", "{blob}", ["reason"];
     /// Blobs of which missing rows were put back: `ok`, or the class of the error.
     repairs: Counter<u64>, "meridian_replica_repairs_total", "{blob}", ["result"];
     /// Blobs found not to be codewords.

@@ -2,7 +2,7 @@
 //!
 //! An upload walks through `ingest` (permission, rows) and `keep` (one synced batch); a checkpoint through `cosign`
 //! and `judge` (the rules), `floor` (what others have seen of the log) and, for rows that are missing, `rebuild`.
-//! Readers come in through `serve`. `epochs` says which seats there are when; `fill` brings a new seat the logs that it
+//! Readers come in through `serve`; what was rebuilt for them stays in `cache` for a while. `epochs` says which seats there are when; `fill` brings a new seat the logs that it
 //! starts from, `lacking` the rows that it owes and does not hold. `rows` is the disk, `accounts` the room on it,
 //! `retention` drops what nobody is owed, `scrub` finds what the disk has damaged and has it repaired.
 
@@ -35,6 +35,7 @@ use crate::store::{self, Db, Role, StoreError};
 
 mod accounts;
 mod arrivals;
+mod cache;
 mod check;
 mod cosign;
 mod epochs;
@@ -66,6 +67,7 @@ pub use settings::Settings;
 
 use accounts::Accounts;
 use arrivals::Arrivals;
+use cache::Cache;
 use epochs::latest_seat;
 use floor::Floors;
 use lacking::Lacking;
@@ -105,6 +107,7 @@ pub struct Replica {
     arrivals: Arrivals,
     rebuilds: Rebuilds,
     repairs: Rebuilds,
+    cache: Arc<Cache>,
     floors: Floors,
     /// How much of each log others had certified when they were asked for the first time since the start.
     compared: std::sync::Mutex<HashMap<Address, u64>>,
@@ -179,6 +182,7 @@ impl Replica {
             arrivals: Arrivals::default(),
             rebuilds: Rebuilds::new(&settings),
             repairs: Rebuilds::new(&settings),
+            cache: Arc::new(Cache::new(&settings)),
             floors: Floors::default(),
             compared: std::sync::Mutex::default(),
             lacking: Lacking::default(),
@@ -194,6 +198,7 @@ impl Replica {
         replica.spawn(Arc::clone(&replica).sweep_for_ever());
         replica.spawn(Arc::clone(&replica).scrub_for_ever());
         replica.spawn(Arc::clone(&replica).repair_for_ever());
+        replica.spawn(Arc::clone(&replica).forget_idle_for_ever());
         Ok(replica)
     }
 
@@ -248,10 +253,11 @@ impl Replica {
         })
     }
 
-    /// Bytes that uploads and rebuilt blobs in flight take of their budgets.
+    /// Bytes that uploads in flight, blobs that are being rebuilt and those that were take of their budgets.
     #[must_use]
     pub fn memory_used(&self) -> u64 {
-        self.upload_memory.used() + self.rebuilds.memory_used() + self.repairs.memory_used()
+        let rebuilding = self.rebuilds.memory_used() + self.repairs.memory_used();
+        self.upload_memory.used() + rebuilding + self.cache.memory_used()
     }
 
     fn address(&self) -> Address {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::Replica;
 use super::epochs::{Standing, owed};
-use super::rebuild::{Purpose, Whole};
+use super::rebuild::Whole;
 use super::record::{Record, wide};
 use super::rows::{self, Part, Rows};
 use super::scrub::TICK;
@@ -108,7 +108,7 @@ impl Replica {
         if let Some(values) = self.exact(id, &record, &parts).await {
             return self.put_values(id, record, values).await;
         }
-        let whole = self.whole(id, None, Purpose::Repair).await?;
+        let whole = self.whole_to_repair(id, None).await?;
         let Whole::Blob { .. } = &*whole else {
             let text = "the blob is inconsistent, and its rows cannot be made again";
             return Err(ApiError::new(Reason::BlobInconsistent, text));
@@ -117,11 +117,11 @@ impl Replica {
         let values = self
             .cpu
             .run(move || {
-                let Whole::Blob { context, blob, .. } = &*whole else { return Vec::new() };
+                let Whole::Blob { blob, .. } = &*whole else { return Vec::new() };
                 let value = |part: &Part| {
                     let bytes = match *part {
                         Part::Record => return None,
-                        Part::Rlc => context.rlc().to_bytes().into(),
+                        Part::Rlc => blob.rlc().to_bytes().into(),
                         Part::Leaves(place) => blob.leaves(wanted.ranges.get(place)?.range).concat().into(),
                         Part::Rows(place, piece) => {
                             let range = Rows::piece_range(&wanted, wanted.ranges.get(place)?, piece)?;

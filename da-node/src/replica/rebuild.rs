@@ -10,12 +10,13 @@ use meridian_client::fetch::{Fault, FaultKind, ReadError, Reader};
 use meridian_proofs::buffers::RowBuffers;
 use meridian_proofs::encode::EncodedBlob;
 use meridian_proofs::ids::BlobId;
-use meridian_proofs::reconstruct::{Rebuilt, RowSet};
+use meridian_proofs::reconstruct::{DecodeError, Rebuilt, RowSet};
 use meridian_proofs::row_proof::BlobContext;
 use meridian_proto::MAX_CANDIDATES;
 use meridian_proto::error::{ApiError, Reason};
 use tokio::sync::Semaphore;
 
+use super::cache::weight;
 use super::epochs::Standing;
 use super::keep::Kind;
 use super::record::{Record, wide};
@@ -42,6 +43,25 @@ pub(super) struct Rebuilds {
     places: Semaphore,
     memory: MemoryBudget,
     buffers: RowBuffers,
+}
+
+/// Where the rows of a whole blob come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Source {
+    /// They were rebuilt before.
+    Cache,
+    /// They were rebuilt for this, or for others at the same time.
+    Rebuilt,
+}
+
+impl Source {
+    /// Its name in metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Cache => "cache",
+            Self::Rebuilt => "rebuilt",
+        }
+    }
 }
 
 /// What a blob is rebuilt for. Each has places and memory of its own, so that readers never hold up a repair.
@@ -71,11 +91,11 @@ pub(super) fn count_faults(faults: &[Fault]) {
 pub(super) enum Whole {
     /// The blob.
     Blob {
-        /// To check rows with.
-        context: Arc<BlobContext>,
         /// All its rows.
         blob: Box<EncodedBlob>,
-        /// Memory of the rows.
+        /// To check rows with, where they are to be put back.
+        context: Option<Arc<BlobContext>>,
+        /// Memory of the rows: of the cache, or of those that are being rebuilt.
         _memory: Reservation,
     },
     /// Something else: nobody can read a payload from it. The rows that show it are on disk.
@@ -97,48 +117,99 @@ impl Rebuilds {
         self.memory.used()
     }
 
+    /// Blobs that are being rebuilt or wait for it.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.running().len()
+    }
+
+    /// A place that nobody else has.
+    #[cfg(test)]
+    pub(super) async fn take_place(&self) -> tokio::sync::SemaphorePermit<'_> {
+        self.places.acquire().await.unwrap()
+    }
+
     fn running(&self) -> MutexGuard<'_, HashMap<BlobId, Work>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether somebody still waits for a blob that has a place now. If not, it counts as running no longer.
+    fn is_wanted(&self, id: &BlobId) -> bool {
+        let mut running = self.running();
+        // One of them is that in the list.
+        let is_wanted = running.get(id).and_then(Work::strong_count).is_none_or(|waiting| waiting > 1);
+        if !is_wanted {
+            running.remove(id);
+        }
+        is_wanted
     }
 }
 
 impl Replica {
+    /// The whole blob for a reader: as it was rebuilt before, or else rebuilt now.
+    pub(super) async fn whole_to_read(
+        self: &Arc<Self>,
+        id: BlobId,
+    ) -> Result<(Arc<Whole>, Source), ApiError> {
+        let count = |result| metrics::get().cache_requests.add(1, &[KeyValue::new("result", result)]);
+        let work = {
+            let mut running = self.rebuilds.running();
+            // Under the lock: what is rebuilt is kept before it counts as running no longer.
+            if let Some(whole) = self.cache.get(&id) {
+                count("hit");
+                return Ok((whole, Source::Cache));
+            }
+            let is_running = running.contains_key(&id);
+            let work = self.join_whole(&mut running, id, None, Purpose::Read)?;
+            count(if is_running { "joined" } else { "miss" });
+            work
+        };
+        Ok((work.await?, Source::Rebuilt))
+    }
+
     /// The whole blob, rebuilt from rows on disk or at other replicas, those of `epoch` before those of the epochs whose
     /// entries name the blob. Requests for one blob share the work.
-    pub(super) async fn whole(
+    pub(super) async fn whole_to_repair(
         self: &Arc<Self>,
         id: BlobId,
         epoch: Option<u64>,
-        purpose: Purpose,
     ) -> Result<Arc<Whole>, ApiError> {
-        let work = {
-            let rebuilds = self.rebuilds(purpose);
-            let mut running = rebuilds.running();
-            match running.get(&id) {
-                Some(work) => work.clone(),
-                None if running.len() >= rebuilds.most => {
-                    let text = "too many blobs are being rebuilt";
-                    return Err(ApiError::new(Reason::TooManyRequests, text).retry_after(QUEUE_WAIT));
-                }
-                None => {
-                    let work = self.begin_whole(id, epoch, purpose);
-                    running.insert(id, work.clone());
-                    work
-                }
-            }
-        };
+        let work = self.join_whole(&mut self.repairs.running(), id, epoch, Purpose::Repair)?;
         work.await
     }
 
-    /// Starts the work on a task of its own, so that it goes on when the first who asked goes away.
+    fn join_whole(
+        self: &Arc<Self>,
+        running: &mut HashMap<BlobId, Work>,
+        id: BlobId,
+        epoch: Option<u64>,
+        purpose: Purpose,
+    ) -> Result<Work, ApiError> {
+        if let Some(work) = running.get(&id) {
+            return Ok(work.clone());
+        }
+        if running.len() >= self.rebuilds(purpose).most {
+            let text = "too many blobs are being rebuilt";
+            return Err(ApiError::new(Reason::TooManyRequests, text).retry_after(QUEUE_WAIT));
+        }
+        let work = self.begin_whole(id, epoch, purpose);
+        running.insert(id, work.clone());
+        Ok(work)
+    }
+
+    /// Starts the work on a task of its own. Once it has a place it goes on also when all who asked go away: what it costs is
+    /// bounded, and the next who asks finds what was rebuilt.
     fn begin_whole(self: &Arc<Self>, id: BlobId, epoch: Option<u64>, purpose: Purpose) -> Work {
         let replica = Arc::clone(self);
         let task = self.tasks.spawn(async move {
             let begun = Instant::now();
-            let work = replica.rebuild(id, epoch, purpose);
+            let work = replica.rebuild_if_wanted(id, epoch, purpose);
             let outcome = tokio::select! {
                 () = replica.stop.cancelled() => Err(ApiError::new(Reason::ShuttingDown, "the replica is stopping")),
-                outcome = work => outcome,
+                outcome = work => match outcome {
+                    Some(outcome) => outcome,
+                    None => return Err(ApiError::new(Reason::StreamBroken, "nobody waits for the blob any more")),
+                },
             };
             replica.rebuilds(purpose).running().remove(&id);
             let result = match &outcome {
@@ -209,6 +280,21 @@ impl Replica {
         outcome
     }
 
+    /// Rebuilds a blob as soon as there is a place, unless nobody waits for it any more.
+    async fn rebuild_if_wanted(
+        self: &Arc<Self>,
+        id: BlobId,
+        epoch: Option<u64>,
+        purpose: Purpose,
+    ) -> Option<Result<Arc<Whole>, ApiError>> {
+        let rebuilds = self.rebuilds(purpose);
+        let _place = match rebuilds.places.acquire().await {
+            Ok(place) => place,
+            Err(closed) => return Some(Err(ApiError::internal(closed.to_string()))),
+        };
+        if rebuilds.is_wanted(&id) { Some(self.rebuild(id, epoch, purpose).await) } else { None }
+    }
+
     async fn rebuild(
         self: &Arc<Self>,
         id: BlobId,
@@ -216,8 +302,6 @@ impl Replica {
         purpose: Purpose,
     ) -> Result<Arc<Whole>, ApiError> {
         let rebuilds = self.rebuilds(purpose);
-        let place = rebuilds.places.acquire().await;
-        let _place = place.map_err(|closed| ApiError::internal(closed.to_string()))?;
         let record = self.read(move |rows| rows.record(&id)).await?;
         let stored = match &record {
             Some(record) => {
@@ -248,15 +332,17 @@ impl Replica {
             self.gather(&context, &self.readers_of(id, epoch).await?).await?
         };
         // Bounded by the places, and beside the pool in which uploads are checked: readers must not hold those up.
-        let buffers = rebuilds.buffers.clone();
-        let (set, rebuilt) = cpu::blocking(move || {
-            let rebuilt = set.rebuild_reusing(&buffers);
-            (set, rebuilt)
-        })
-        .await;
-        match rebuilt.map_err(|error| ApiError::internal(error.to_string()))? {
-            Rebuilt::Consistent(blob) => Ok(Arc::new(Whole::Blob { context, blob, _memory: memory })),
-            Rebuilt::Inconsistent => {
+        let (buffers, cache) = (rebuilds.buffers.clone(), Arc::clone(&self.cache));
+        let outcome = cpu::blocking(move || {
+            let rebuilt = set.rebuild_reusing(&buffers)?;
+            let Rebuilt::Consistent(blob) = rebuilt else { return Ok(Err(set)) };
+            drop(set);
+            let room = (purpose == Purpose::Read).then(|| cache.room(weight(shape)));
+            Ok(Ok((blob, room.flatten())))
+        });
+        match outcome.await.map_err(|error: DecodeError| ApiError::internal(error.to_string()))? {
+            Ok((blob, room)) => Ok(self.done(context, blob, purpose, room, memory).await),
+            Err(set) => {
                 tracing::warn!(blob = %id, "verified rows of a blob re-encode to another row root");
                 let ranges = set.into_ranges();
                 let bytes = ranges.iter().map(|range| wide(range.rows().len())).sum();
@@ -267,6 +353,29 @@ impl Replica {
                 Ok(Arc::new(Whole::Inconsistent))
             }
         }
+    }
+
+    /// A blob that was rebuilt, kept for other readers where there is room.
+    pub(super) async fn done(
+        &self,
+        context: Arc<BlobContext>,
+        blob: Box<EncodedBlob>,
+        purpose: Purpose,
+        room: Option<Reservation>,
+        memory: Reservation,
+    ) -> Arc<Whole> {
+        let (id, bytes) = (blob.id(), room.as_ref().map(Reservation::bytes));
+        let context = (purpose == Purpose::Repair).then_some(context);
+        // Its memory is no longer that of a rebuild: others may begin.
+        let whole = Arc::new(Whole::Blob { blob, context, _memory: room.unwrap_or(memory) });
+        if let Some(bytes) = bytes {
+            self.cache.keep(id, Arc::clone(&whole), bytes);
+            // It may have been dropped meanwhile, and nobody would drop it again.
+            if !matches!(self.read(move |rows| rows.record(&id)).await, Ok(Some(_))) {
+                self.cache.forget(&id);
+            }
+        }
+        whole
     }
 
     /// The rows on disk, checked again. Damaged ones are left out.
@@ -305,8 +414,8 @@ impl Replica {
                 return Ok(());
             }
         }
-        let whole = self.whole(id, Some(standing.epoch()), Purpose::Repair).await?;
-        let Whole::Blob { context, blob, .. } = &*whole else { return Ok(()) };
+        let whole = self.whole_to_repair(id, Some(standing.epoch())).await?;
+        let Whole::Blob { blob, context: Some(context), .. } = &*whole else { return Ok(()) };
         let interval = standing.interval(&id, blob.shape());
         let room = self.reserve(wide(interval.rows() * blob.shape().row_bytes()), None)?;
         let verified: Option<_> =

@@ -225,6 +225,7 @@ impl Replica {
             self.rows.delete_owed(&mut batch, &gateway, id);
         }
         self.db.commit(batch, Durability::Synced)?;
+        self.cache.forget(id);
         let Some(record) = record else { return Ok(false) };
         self.accounts.deleted(id, record.row_bytes());
         Ok(true)

@@ -13,7 +13,7 @@ use meridian_proto::error::{ApiError, EXPIRY, Reason};
 use meridian_proto::{MAX_CANDIDATES, MAX_HELD_RANGES, MAX_MESSAGE, MAX_ROW_PROOF};
 use tokio::sync::mpsc;
 
-use super::rebuild::{Purpose, Whole};
+use super::rebuild::Whole;
 use super::record::{Record, wide};
 use super::{Replica, rows};
 use crate::metrics::{self, KeyValue};
@@ -40,7 +40,7 @@ pub struct Rows {
 }
 
 impl Replica {
-    /// Consecutive rows with one proof: from disk, or else rebuilt.
+    /// Consecutive rows with one proof: from disk, or else as they were rebuilt before, or rebuilt.
     ///
     /// # Errors
     /// [`Reason::BlobUnknown`], [`Reason::RangeInvalid`], [`Reason::RowsMissing`] when only held rows were asked for;
@@ -52,6 +52,7 @@ impl Replica {
             let text = format!("the blob has {} rows", record.shape().total_rows());
             ApiError::new(Reason::RangeInvalid, text)
         })?;
+        let is_inconsistent = record.inconsistent;
         match self.held_rows(id, record, range).await {
             Ok(Some(Rows { proof, rows })) => {
                 let replica = Arc::clone(self);
@@ -73,10 +74,13 @@ impl Replica {
                 self.suspect(id);
             }
         }
-        let whole = self.whole(id, None, Purpose::Read).await?;
+        if is_inconsistent {
+            return Err(inconsistent(id));
+        }
+        let (whole, source) = self.whole_to_read(id).await?;
         let Whole::Blob { blob, .. } = &*whole else { return Err(inconsistent(id)) };
         let (proof, bytes) = (blob.range_proof(range), blob.rows(range));
-        count_served(bytes.len(), "rebuilt");
+        count_served(bytes.len(), source.name());
         Ok(Rows { proof, rows: self.send_rebuilt(whole, bytes) })
     }
 
@@ -151,7 +155,7 @@ impl Replica {
         Ok(Some(Rows { proof, rows: rows.boxed() }))
     }
 
-    /// Single rows, each with its proof: from disk, or else rebuilt.
+    /// Single rows, each with its proof: from disk, or else as they were rebuilt before, or rebuilt.
     ///
     /// # Errors
     /// As [`Replica::rows`]; and [`Reason::TooManyItems`] when the rows do not fit one message.
@@ -168,6 +172,7 @@ impl Replica {
             let text = format!("at most {most} rows of {} bytes fit one message", shape.row_bytes());
             return Err(ApiError::new(Reason::TooManyItems, text).with("limit", most));
         }
+        let is_inconsistent = record.inconsistent;
         let (store, wanted) = (self.rows.clone(), request.clone());
         let held = self.cpu.run(move || held_samples(&store, &record, &wanted)).await;
         let held = match held {
@@ -181,8 +186,9 @@ impl Replica {
         };
         let (samples, source) = match held {
             Some(samples) => (samples, "disk"),
+            None if is_inconsistent => return Err(inconsistent(id)),
             None => {
-                let whole = self.whole(id, None, Purpose::Read).await?;
+                let (whole, source) = self.whole_to_read(id).await?;
                 let Whole::Blob { blob, .. } = &*whole else { return Err(inconsistent(id)) };
                 let sample = |index: &_| Sample {
                     index: *index,
@@ -190,7 +196,7 @@ impl Replica {
                     row: Bytes::copy_from_slice(&blob.row(*index)),
                     path: blob.row_proof(*index),
                 };
-                (request.indices.iter().map(sample).collect(), "rebuilt")
+                (request.indices.iter().map(sample).collect(), source.name())
             }
         };
         metrics::get().samples.add(wide(samples.len()), &[KeyValue::new("source", source)]);

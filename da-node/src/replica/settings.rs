@@ -17,6 +17,11 @@ documented! {
         pub rebuilds: usize,
         /// Blobs that may wait to be rebuilt, for readers and for repairs each; more are refused as overloaded.
         pub rebuild_queue: usize,
+        /// Bytes of rebuilt blobs that are kept while they are sampled, beside those that are being rebuilt; 0 for none. A blob
+        /// takes four times its payload and its tree: the largest one 515 MiB.
+        pub cache_bytes: u64,
+        /// Seconds after which such a blob goes that nobody asks for.
+        pub cache_idle_seconds: u64,
         /// Closures of work for the processor that run at a time, 0 for one a core.
         pub cpu_threads: usize,
         /// Milliseconds that an upload may take from its first message to its last.
@@ -52,6 +57,8 @@ impl Default for Settings {
             rebuild_memory_bytes: 1 << 30,
             rebuilds: 2,
             rebuild_queue: 64,
+            cache_bytes: 1 << 30,
+            cache_idle_seconds: 300,
             cpu_threads: 0,
             upload_ms: 60_000,
             repair_wait_ms: 60_000,
@@ -73,6 +80,7 @@ impl Settings {
         let positive = [
             ("upload_memory_bytes", self.upload_memory_bytes),
             ("rebuild_memory_bytes", self.rebuild_memory_bytes),
+            ("cache_idle_seconds", self.cache_idle_seconds),
             ("upload_ms", self.upload_ms),
             ("unsigned_seconds", self.unsigned_seconds),
             ("sweep_seconds", self.sweep_seconds),

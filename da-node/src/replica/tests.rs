@@ -1,3 +1,4 @@
+mod cache;
 mod cosign;
 mod epochs;
 mod ingest;
