@@ -235,7 +235,11 @@ fn fuller(
 }
 
 /// Adds the cosignatures of seats that another copy of the same checkpoint has. Says whether there is no other among them.
-pub(crate) fn merge(checkpoint: &mut CosignedCheckpoint, other: &CosignedCheckpoint, committee: &Committee) -> bool {
+pub(crate) fn merge(
+    checkpoint: &mut CosignedCheckpoint,
+    other: &CosignedCheckpoint,
+    committee: &Committee,
+) -> bool {
     let domain = committee.domain();
     let digest = checkpoint.signed.checkpoint.digest(&domain);
     let mut present: BTreeSet<Address> =

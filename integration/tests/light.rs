@@ -139,7 +139,7 @@ async fn withheld_rows_are_named_and_asked_for_unchanged_until_they_come() -> Re
     let lie = |place| (place, Arc::clone(&withholder) as Arc<dyn ReplicaLie>);
     let plan = Plan { replica_lies: (0..5).map(lie).collect(), ..Plan::default() };
     let network = Network::start(plan).await?;
-    let certificate = put(&network, 130_000, 1).await?;
+    let certificate = eventually(SOON, "a put", async || put(&network, 130_000, 1).await.ok()).await?;
     anchor(network.view(), &certificate);
     let folder = tempfile::tempdir()?;
     withholder.turn(Withheld::Everything);

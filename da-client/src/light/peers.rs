@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use alloy::transports::http::reqwest::{Client, Url, redirect};
 use futures::future::join_all;
+use meridian_proofs::Address;
 use serde::de::DeserializeOwned;
 
 use super::compare::Compared;
@@ -65,6 +66,9 @@ impl LightClient {
                 .iter()
                 .map(|peer| async move { (peer, peer.get::<Vec<Statement>>("checkpoints").await) }),
         );
+        let kept = self.with_state(|state| state.checkpoints(None)).await?;
+        let kept = kept.into_iter().map(|kept| kept.signed.checkpoint);
+        let sizes: BTreeSet<(Address, u64)> = kept.map(|kept| (kept.gateway, kept.size)).collect();
         for (peer, answer) in answers.await {
             let statements = match answer {
                 Ok(statements) => statements,
@@ -76,8 +80,18 @@ impl LightClient {
             let compared = tokio::time::timeout(ROUND, async {
                 // One of which nothing can be proved is enough of a log.
                 let mut unproved = BTreeSet::new();
-                for statement in statements.iter().rev().take(COMPARED) {
-                    let Ok(checkpoint) = statement.checkpoint() else { continue };
+                let mut checkpoints: Vec<_> = statements
+                    .iter()
+                    .rev()
+                    .take(COMPARED)
+                    .filter_map(|statement| statement.checkpoint().ok())
+                    .collect();
+                // Roots of one size are compared without asking anybody.
+                checkpoints.sort_by_key(|it| {
+                    let signed = it.signed.checkpoint;
+                    !sizes.contains(&(signed.gateway, signed.size))
+                });
+                for checkpoint in checkpoints {
                     let log = checkpoint.signed.checkpoint.gateway;
                     if unproved.contains(&log) {
                         continue;
