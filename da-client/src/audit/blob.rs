@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use meridian_proofs::committee::{Committee, RegionId, Seat};
+use meridian_proofs::header::BlobHeader;
 use meridian_proofs::ids::{BlobId, PayloadHash};
 use meridian_proofs::reconstruct::{DecodeError, Rebuilt, RowSet};
+use meridian_proofs::rlc::RlcVector;
 use meridian_proofs::row_proof::BlobContext;
 use meridian_proofs::{Address, keccak256};
 use tokio::sync::Semaphore;
@@ -112,7 +114,8 @@ pub(super) struct Auditor<'a> {
 /// What the lookups found.
 struct Known {
     context: Option<Arc<BlobContext>>,
-    faults: BTreeMap<Address, Fault>,
+    /// What went wrong; nothing where a seat was not asked any more.
+    faults: BTreeMap<Address, Option<Fault>>,
     /// Seats that say that the blob is no codeword.
     accusers: Vec<Seat>,
 }
@@ -196,45 +199,36 @@ impl Auditor<'_> {
         let mut known = Known { context: None, faults: BTreeMap::new(), accusers: Vec::new() };
         let asked = reader.committee().seats().iter().map(|seat| async move {
             if self.ledger.is_out(seat) {
-                let what = "it kept silent about several blobs in a row, and is not asked any more";
-                return (seat, Err(Fault { kind: FaultKind::Silent, ..Fault::wrong(seat, what) }));
+                return (seat, None);
             }
             let answer = reader.look_up_at(seat, id, PATIENCE).await;
             if answer.as_ref().is_err_and(|fault| fault.kind == FaultKind::Silent) {
                 self.ledger.silent(seat);
             }
-            (seat, answer)
+            (seat, Some(answer))
         });
         let mut answers = stream::iter(asked).buffer_unordered(SEATS_AT_ONCE);
         while let Some((seat, answer)) = answers.next().await {
             let checked = match answer {
-                Err(fault) => Err(fault),
-                Ok((candidate, took)) => {
+                None => Err(None),
+                Some(Err(fault)) => Err(Some(fault)),
+                Some(Ok((candidate, took))) => {
                     self.ledger.answered(seat, took, 0);
                     if candidate.inconsistent {
                         known.accusers.push(seat.clone());
                     }
-                    match (candidate.rlc, &known.context) {
+                    let checked = match (candidate.rlc, &known.context) {
                         (None, _) => Err(Fault::wrong(seat, "the rlc vector is missing")),
                         (Some(rlc), Some(context)) if rlc == *context.rlc() => Ok(()),
                         (Some(_), Some(_)) => {
                             Err(Fault::wrong(seat, "rlc vector does not match the header's rlc root"))
                         }
                         (Some(rlc), None) => {
-                            let header = candidate.header;
-                            match reader.compute(move || BlobContext::new(id, header, rlc)).await {
-                                Ok(Ok(context)) => {
-                                    known.context = Some(Arc::new(context));
-                                    Ok(())
-                                }
-                                Ok(Err(error)) => Err(Fault::wrong(seat, error)),
-                                // A failure of this program is nobody's lie.
-                                Err(error) => {
-                                    Err(Fault { kind: FaultKind::Silent, ..Fault::wrong(seat, error) })
-                                }
-                            }
+                            let context = prepare(reader, seat, id, candidate.header, rlc).await;
+                            context.map(|context| known.context = Some(context))
                         }
-                    }
+                    };
+                    checked.map_err(Some)
                 }
             };
             if let Err(fault) = checked {
@@ -249,14 +243,17 @@ impl Auditor<'_> {
         let mut state = CopyState::Unreachable;
         for seat in committee.seats_of(region) {
             let Some(fault) = known.faults.get(&seat.address) else { continue };
-            if fault.kind != FaultKind::Silent {
+            if fault.as_ref().is_some_and(|fault| fault.kind != FaultKind::Silent) {
                 state = CopyState::Incomplete;
             }
             let rows = plan::shape(target).map_or(0, |shape| {
                 let ranges = plan::ranges(committee, seat, &target.id, shape, self.samples, target.is_whole);
                 plan::rows(&ranges)
             });
-            self.note(target, fault.clone(), rows);
+            match fault {
+                Some(fault) => self.note(target, fault.clone(), rows),
+                None => self.ledger.skipped(seat, rows),
+            }
         }
         state
     }
@@ -318,15 +315,18 @@ impl Auditor<'_> {
         let ranges = plan::ranges(committee, seat, &target.id, shape, self.samples, set.is_some());
         let mut worst = Ok(());
         match known.faults.get(&seat.address) {
-            Some(fault) if fault.kind == FaultKind::Wrong => {
+            Some(Some(fault)) if fault.kind == FaultKind::Wrong => {
                 self.note(target, fault.clone(), 0);
                 worst = Err(FaultKind::Wrong);
             }
             Some(fault) => {
                 let rows = plan::rows(&ranges);
-                self.note(target, fault.clone(), rows);
+                match fault {
+                    Some(fault) => self.note(target, fault.clone(), rows),
+                    None => self.ledger.skipped(seat, rows),
+                }
                 self.progress.advance(rows.saturating_mul(plan::row_bytes(shape)));
-                return Err(fault.kind);
+                return Err(fault.as_ref().map_or(FaultKind::Silent, |fault| fault.kind));
             }
             None => {}
         }
@@ -386,6 +386,21 @@ impl Auditor<'_> {
             |listed: &Listed| self.marks.has(listed.log, listed.entry.epoch, fault.seat, listed.index);
         let is_cosigned = target.entries.iter().any(cosigned);
         self.ledger.fault(Sighting { fault, at: unix_now(), blob: Some(target.id), rows, is_cosigned });
+    }
+}
+
+/// Proves that header and RLC vector belong to a blob.
+async fn prepare(
+    reader: &Reader,
+    seat: &Seat,
+    id: BlobId,
+    header: BlobHeader,
+    rlc: RlcVector,
+) -> Result<Arc<BlobContext>, Fault> {
+    match reader.compute(move || BlobContext::new(id, header, rlc)).await {
+        Ok(context) => context.map(Arc::new).map_err(|error| Fault::wrong(seat, error)),
+        // A failure of this program is nobody's lie.
+        Err(error) => Err(Fault { kind: FaultKind::Silent, ..Fault::wrong(seat, error) }),
     }
 }
 

@@ -226,7 +226,7 @@ impl Reading<'_> {
             entry,
             is_anchored: index < anchored,
         }));
-        self.add_closings(listing, channels, target, &root).await;
+        self.add_certificates(listing, channels, target, &root).await;
         listing.logs.push(audit);
         Ok(())
     }
@@ -423,16 +423,18 @@ impl Reading<'_> {
         fitting
     }
 
-    /// Adds who cosigned entries of epochs that are over: nodes keep only their latest checkpoints, gateways the closings.
-    async fn add_closings(&self, listing: &mut Listing, channels: &Channels, size: u64, root: &B256) {
-        let mut last: BTreeMap<u64, LogEntry> = BTreeMap::new();
-        for listed in listing.entries.iter().filter(|listed| listed.log == self.log) {
-            if !listing.marks.knows(self.log, listed.entry.epoch) {
-                last.insert(listed.entry.epoch, listed.entry);
-            }
-        }
-        for (epoch, entry) in last {
+    /// Adds what gateways know of who cosigned: nodes keep only their latest checkpoints, gateways also the closings of
+    /// epochs that are over.
+    async fn add_certificates(&self, listing: &mut Listing, channels: &Channels, size: u64, root: &B256) {
+        let mut last: BTreeMap<u64, Listed> = BTreeMap::new();
+        let of_log = listing.entries.iter().filter(|listed| listed.log == self.log);
+        last.extend(of_log.map(|listed| (listed.entry.epoch, *listed)));
+        for (epoch, Listed { index, entry, .. }) in last {
             let Some(committee) = self.view.epochs.committee(epoch) else { continue };
+            let has = |seat: &Seat| listing.marks.has(self.log, epoch, seat.address, index);
+            if committee.seats().iter().all(has) {
+                continue;
+            }
             let latest = self.view.epochs.terms().iter().rev();
             let mut endpoints = latest.filter_map(|term| term.committee.gateway(&self.log));
             let Some(endpoint) = endpoints.next().map(|gateway| &gateway.endpoint) else { continue };
@@ -447,18 +449,27 @@ impl Reading<'_> {
             ) else {
                 continue;
             };
-            let own_size = mark.checkpoint.size;
-            for source in self.sources.iter().filter(|source| self.serves(source, size.max(own_size))) {
-                let (old, new) = (own_size.min(size), own_size.max(size));
-                if let Ok(proof) = source.node.rpc().consistency(self.log, old, new).await
-                    && mark.checkpoint.gateway == self.log
-                    && mark.agrees(size, root, &proof)
-                {
-                    listing.marks.add(&mark);
-                    break;
-                }
+            if mark.checkpoint.gateway == self.log && self.is_of_log(&mark, size, root).await {
+                listing.marks.add(&mark);
             }
         }
+    }
+
+    /// Whether a checkpoint is of the same log as a root, by the proof of any node.
+    async fn is_of_log(&self, mark: &Mark, size: u64, root: &B256) -> bool {
+        let own_size = mark.checkpoint.size;
+        if own_size == size {
+            return mark.agrees(size, root, &[]);
+        }
+        let (old, new) = (own_size.min(size), own_size.max(size));
+        for source in self.sources.iter().filter(|source| self.serves(source, new)) {
+            if let Ok(proof) = source.node.rpc().consistency(self.log, old, new).await
+                && mark.agrees(size, root, &proof)
+            {
+                return true;
+            }
+        }
+        false
     }
 }
 

@@ -100,14 +100,6 @@ impl Marks {
     pub(super) fn has(&self, log: Address, epoch: u64, seat: Address, index: u64) -> bool {
         self.0.get(&(log, epoch, seat)).is_some_and(|size| *size > index)
     }
-
-    /// Whether anything is known of a log in an epoch.
-    pub(super) fn knows(&self, log: Address, epoch: u64) -> bool {
-        self.0
-            .range((log, epoch, Address::ZERO)..)
-            .next()
-            .is_some_and(|((at, of, _), _)| (*at, *of) == (log, epoch))
-    }
 }
 
 #[cfg(test)]
@@ -183,6 +175,5 @@ mod tests {
         marks.add(&mark(1, 3, &[1]));
         assert!(marks.has(LOG, 1, seat(1), 4) && !marks.has(LOG, 1, seat(1), 5));
         assert!(!marks.has(LOG, 2, seat(1), 0) && !marks.has(LOG, 1, seat(3), 0));
-        assert!(marks.knows(LOG, 1) && !marks.knows(LOG, 2) && !marks.knows(seat(9), 1));
     }
 }

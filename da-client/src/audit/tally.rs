@@ -148,6 +148,11 @@ impl Ledger {
         self.with(seat, |tally| tally.silences += 1);
     }
 
+    /// Notes rows of which a seat was not even asked, because it kept silent about others.
+    pub(super) fn skipped(&self, seat: &Seat, rows: u64) {
+        self.with(seat, |tally| tally.rows.add(Some(FaultKind::Silent), rows));
+    }
+
     /// Whether nothing is expected of a seat any more.
     pub(super) fn is_out(&self, seat: &Seat) -> bool {
         self.lock().tallies.get(&seat.address).is_some_and(|tally| tally.silences >= MOST_SILENT)
@@ -241,5 +246,8 @@ mod tests {
             ledger.silent(&seat);
         }
         assert!(ledger.is_out(&seat));
+        ledger.skipped(&seat, 9);
+        let (audits, faults, _) = ledger.close(vec![(seat, 1, 1)]);
+        assert_eq!((audits[0].rows.silent, faults.len()), (9, 0));
     }
 }

@@ -65,6 +65,7 @@ async fn search(
     sought: Sought,
 ) -> Result<Option<Anchored>, Fault> {
     let Sought { gateway, index, time, last } = sought;
+    block_at(provider, last).await?;
     let (mut next, mut span) = (first_since(provider, time.saturating_sub(AHEAD), last).await?, CAP);
     while next <= last {
         let end = next.saturating_add(span - 1).min(last);
@@ -81,9 +82,7 @@ async fn search(
                 return Err(odd());
             }
             if anchor.size > index {
-                let block = Block::at(provider, anchor.block).await?;
-                let block = block.ok_or_else(|| Fault::Behind(format!("it lacks block {}", anchor.block)))?;
-                let block_timestamp = block.timestamp();
+                let block_timestamp = block_at(provider, anchor.block).await?.timestamp();
                 return Ok(Some(Anchored { anchor, transaction, block_timestamp }));
             }
         }
@@ -97,15 +96,18 @@ async fn first_since(provider: &RootProvider, time: u64, last: u64) -> Result<u6
     let (mut low, mut high) = (0, last.saturating_add(1));
     while low < high {
         let middle = low + (high - low) / 2;
-        let block = Block::at(provider, middle).await?;
-        let block = block.ok_or_else(|| Fault::Behind(format!("it lacks block {middle}")))?;
-        if block.timestamp() < time {
+        if block_at(provider, middle).await?.timestamp() < time {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
     Ok(low)
+}
+
+async fn block_at(provider: &RootProvider, number: u64) -> Result<Block, Fault> {
+    let block = Block::at(provider, number).await?;
+    block.ok_or_else(|| Fault::Behind(format!("it lacks block {number}")))
 }
 
 /// An anchor as an event tells of it.

@@ -22,9 +22,6 @@ use crate::files;
 use crate::submit::unix_now;
 use crate::time::utc;
 
-/// Most faults that the text shows; all of them are in the object and on the page.
-const SHOWN: usize = 20;
-
 /// Audits the copies of every region.
 pub(crate) async fn run(args: AuditArgs, session: &Session) -> Result<Printed, Problem> {
     let blob = args.blob.as_deref().map(input::blob).transpose()?;
@@ -229,27 +226,35 @@ fn text(report: &AuditReport, outcome: Outcome) -> String {
         table(&["region", "state", "complete copies", "rebuilt"], regions),
         table(&heads, replicas)
     );
-    if !report.faults.is_empty() {
-        let faults = report.faults.iter().take(SHOWN).map(|seen| {
-            vec![
-                utc(seen.at),
-                seen.region.clone(),
-                seen.replica.clone(),
-                seen.kind.clone(),
-                seen.rows.to_string(),
-                seen.blob_id.clone().unwrap_or_else(|| known::<u64>(None)),
-                seen.message.clone(),
-            ]
-        });
-        let heads = ["seen", "region", "replica", "fault", "rows", "blob", "what"];
-        text.push_str(&format!("{}\n", table(&heads, faults)));
-        let more = report.faults.len().saturating_sub(SHOWN) + report.more_faults;
-        if more > 0 {
-            text.push_str(&format!("and {more} faults more\n"));
-        }
+    let faults: Vec<Vec<String>> = report.replicas.iter().flat_map(faults).collect();
+    if !faults.is_empty() {
+        text.push_str(&table(&["replica", "seen", "fault", "rows", "blob", "what"], faults));
+        let all = report.faults.len() + report.more_faults;
+        text.push_str(&format!("\nof each the first fault and the last; there were {all}\n"));
     }
     if outcome == Outcome::Identical {
         text.push_str(&report.verdict);
     }
     text
+}
+
+/// The first fault of a replica, and the last one where that is another.
+fn faults(replica: &AuditedReplica) -> impl Iterator<Item = Vec<String>> {
+    let first = replica.first_fault.as_ref();
+    let is_same = |seen: &&SightingReport| {
+        first.is_some_and(|first| {
+            (first.at, &first.blob_id, &first.message) == (seen.at, &seen.blob_id, &seen.message)
+        })
+    };
+    let last = replica.last_fault.as_ref().filter(|seen| !is_same(seen));
+    first.into_iter().chain(last).map(|seen| {
+        vec![
+            format!("{}-{}", replica.region, replica.seat),
+            utc(seen.at),
+            seen.kind.clone(),
+            seen.rows.to_string(),
+            seen.blob_id.clone().unwrap_or_else(|| known::<u64>(None)),
+            seen.message.clone(),
+        ]
+    })
 }

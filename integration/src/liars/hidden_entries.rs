@@ -1,12 +1,12 @@
 //! A replica that keeps entries of logs to itself.
 
+use meridian_proto::convert::LogItem;
 use meridian_proto::wire::log_item::Item;
 use meridian_proto::wire::{GetEntriesRequest, GetEntriesResponse};
 use tonic::Status;
 
 use super::wrong_rows::flipped;
 use super::{ReplicaLie, Truth};
-use meridian_proto::convert::LogItem;
 
 /// What it gives instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

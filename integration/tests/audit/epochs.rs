@@ -1,6 +1,6 @@
 //! Blobs of an epoch that is over, anchored and not.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use meridian_client::audit::Outcome;
 use meridian_client::chain::view::Anchor;
 use meridian_client::submit::unix_now;
@@ -38,12 +38,15 @@ async fn an_epoch_that_is_over_is_audited_with_its_own_committee() -> Result<()>
     let closing = rpc.certificate(first.id(), None).await?.checkpoint.signed.checkpoint;
     let checkpoint = certificate.checkpoint.signed.checkpoint;
 
-    let audit = eventually(LIMIT, "equal copies that everybody cosigned", async || {
-        let audit = audited(&network, scope(true)).await.ok()?;
+    let mut last = None;
+    let equal = eventually(LIMIT, "equal copies that everybody cosigned", async || {
+        let audit = last.insert(audited(&network, scope(true)).await.ok()?);
         let is_done = audit.seats.iter().all(|seat| seat.cosigned == seat.entries);
-        (is_done && audit.outcome() == Outcome::Identical).then_some(audit)
-    })
-    .await?;
+        (is_done && audit.outcome() == Outcome::Identical).then_some(())
+    });
+    let equal = equal.await;
+    let audit = last.context("an audit")?;
+    equal.with_context(|| format!("{}: {:?}", audit.verdict(), audit.seats))?;
     let of_epoch = |epoch| audit.blobs.iter().filter(|blob| blob.epoch == epoch).count();
     ensure!(of_epoch(1) >= 3 && of_epoch(2) >= 1, "{:?}", audit.blobs);
     assert_eq!(audit.unanchored(), audit.blobs.len());

@@ -192,15 +192,19 @@ fn map(regions: &[AuditedRegion]) -> String {
             down += 20.0;
         }
         let shift = if places.iter().any(|other| is_near(other, y, 14.0, 14.0)) { down } else { 0.0 };
-        labels.push((x, y + down));
-        places.push((x, y));
         let leader =
             if shift > 0.0 { format!("<path class=\"leader\" d=\"M0 0v{shift}\"/>") } else { String::new() };
-        // Beside the mark where no other one is.
+        // Beside the mark where no other one is, or above it.
         let is_beside = |(other_x, other_y): (f64, f64)| {
             (14.0..130.0).contains(&(other_x - x)) && (other_y - y).abs() < 20.0
         };
-        let is_left = x > WIDTH * 0.75 || (x > 100.0 && regions.iter().map(place).any(is_beside));
+        let is_crowded = regions.iter().map(place).any(is_beside);
+        let is_left = x > WIDTH * 0.75 || (is_crowded && x > 160.0);
+        if is_crowded && !is_left {
+            down -= 16.0;
+        }
+        labels.push((x, y + down));
+        places.push((x, y));
         let (side, anchor) = if is_left { (-13, "end") } else { (13, "start") };
         let AuditedRegion { complete, blobs, rebuilt, .. } = region;
         let (label, state) = (text(&region.label), text(&region.state));
@@ -397,7 +401,7 @@ fn blob_row(blob: &AuditedBlob, regions: usize) -> String {
     let at = |time: Option<u64>| time.map(utc).unwrap_or_default();
     format!(
         "<tr data-blob=\"{id}\" data-complete=\"{complete}\"><td>{short}</td><td class=\"number\">{length}</td>\
-         <td class=\"time\">{put}</td><td class=\"time\">{expires}</td><td>{entry}</td><td>{under}</td>\
+         <td class=\"time\">{put}</td><td class=\"time\">{expires}</td><td class=\"time\">{entry}</td><td>{under}</td>\
          <td><span class=\"state {state}\">{icon}{complete} of {regions}</span>{lacking}</td><td>{rows}</td><td>{hash}</td></tr>\n",
         id = text(&blob.blob_id),
         complete = blob.complete.len(),
@@ -406,7 +410,7 @@ fn blob_row(blob: &AuditedBlob, regions: usize) -> String {
         put = at(first.map(|entry| entry.time)),
         expires = at(blob.entries.iter().map(|entry| entry.expiry).max()),
         entry = first.map_or_else(String::new, |entry| format!("{} in {}", entry.index, hash(&entry.log))),
-        under = if first.is_some_and(|entry| entry.anchored) { "an anchor" } else { "a checkpoint" },
+        under = if first.is_some_and(|entry| entry.anchored) { "anchor" } else { "checkpoint" },
         icon = icon(state),
         rows = if blob.whole { "all" } else { "sampled" },
         hash = blob.payload_hash.as_deref().map_or_else(|| "-".to_owned(), hash),
