@@ -140,7 +140,8 @@ wrong_answers! {
     half_a_stream: HalfStream::Ends, noticed by whole, range, sampled;
     a_stream_that_breaks: HalfStream::Breaks, noticed by whole, range, sampled;
     one_row_more: Flood::OneMore, noticed by whole, range, sampled;
-    rows_without_end: Flood::Endless, noticed by whole, range, sampled;
+    // What it sends instead of a lookup is so much that others have answered before.
+    rows_without_end: Flood::Endless, noticed by range, sampled;
     fields_too_long: WrongLengths::Long, noticed by found, whole, range, sampled;
     fields_too_short: WrongLengths::Short, noticed by found, whole, range, sampled;
     fields_that_are_absent: WrongLengths::Absent, noticed by found, whole, range, sampled;
