@@ -222,6 +222,21 @@ async fn a_log_that_is_unknown_is_none_and_another_is_wrong() {
 }
 
 #[tokio::test]
+async fn a_route_leads_elsewhere_and_only_from_its_endpoint() {
+    let server = Server::start(Behaviour::Refuse(Reason::LogUnknown));
+    let (known, other) = ("http://127.0.0.1:1".to_owned(), "http://127.0.0.1:2");
+    let routes = HashMap::from([(known.clone(), format!("http://{}", server.address()))]);
+    let channels = Channels::routed(routes).unwrap();
+    assert_eq!(channels.log(&known).unwrap().checkpoint(key().address()).await, Ok(None));
+    let gone = channels.log(other).unwrap().checkpoint(key().address()).await;
+    assert_eq!(reason(gone), Reason::Unreachable);
+    for route in [(known.clone(), "127.0.0.1:7"), ("nowhere".to_owned(), other)] {
+        let refused = Channels::routed(HashMap::from([(route.0, route.1.to_owned())]));
+        assert_eq!(refused.unwrap_err().reason, Reason::FieldInvalid);
+    }
+}
+
+#[tokio::test]
 async fn silence_and_absence_are_unreachable() {
     let server = Server::start(Behaviour::Silence);
     let hurried = server.replica().within(Duration::from_millis(20));

@@ -52,6 +52,13 @@ struct Bench {
     count: usize,
 }
 
+/// Reads of one kind.
+#[derive(Default)]
+struct Reads {
+    times: Vec<Duration>,
+    bytes: u64,
+}
+
 /// Milliseconds at the middle and at the 99th percentile.
 fn percentiles(mut times: Vec<Duration>) -> (f64, f64) {
     times.sort_unstable();
@@ -80,6 +87,15 @@ impl Bench {
         puts.buffer_unordered(PUTS).try_collect().await
     }
 
+    /// How long a read takes.
+    async fn time_one(payload: &Bytes, read: impl Future<Output = Result<Bytes>>) -> Result<Duration> {
+        let begun = Instant::now();
+        let bytes = read.await?;
+        let took = begun.elapsed();
+        ensure!(bytes == *payload, "other bytes");
+        Ok(took)
+    }
+
     /// Reads one blob after the other, and says how long each took.
     async fn time<F: Future<Output = Result<Bytes>>>(
         &self,
@@ -88,12 +104,25 @@ impl Bench {
     ) -> Result<Vec<Duration>> {
         let mut times = Vec::new();
         for (id, payload) in blobs.iter().cycle().take(self.count) {
-            let begun = Instant::now();
-            let bytes = read(*id).await?;
-            times.push(begun.elapsed());
-            ensure!(bytes == *payload, "other bytes");
+            times.push(Self::time_one(payload, read(*id)).await?);
         }
         Ok(times)
+    }
+
+    /// Reads in turn as well as a region alone can and as a client does, so that what slows the machine slows both. Gives the
+    /// times of both, and how many bytes they fetched.
+    async fn compare(&self, reader: &Reader, blobs: &[(BlobId, Bytes)], place: usize) -> Result<[Reads; 2]> {
+        let mut both = [Reads::default(), Reads::default()];
+        let [best, nearest] = &mut both;
+        for (id, payload) in blobs.iter().cycle().take(self.count) {
+            let before = self.fetched();
+            best.times.push(Self::time_one(payload, self.straight(*id, place)).await?);
+            let between = self.fetched();
+            nearest.times.push(Self::time_one(payload, self.chosen(reader, *id)).await?);
+            best.bytes += between - before;
+            nearest.bytes += self.fetched() - between;
+        }
+        Ok(both)
     }
 
     /// What a region alone can do, without any choice, in one round trip: header, RLC vector and all its rows.
@@ -182,14 +211,10 @@ impl Bench {
             for to in &order {
                 self.straight(blobs[0].0, *to).await?;
             }
-            let before = self.fetched();
-            let best = self.time(blobs, |id| self.straight(id, first)).await?;
-            let needed = self.fetched() - before;
             let reader = self.devnet.reader();
             self.warm(&reader, blobs).await?;
-            let before = self.fetched();
-            let nearest = self.time(blobs, |id| self.chosen(&reader, id)).await?;
-            let fetched = self.fetched() - before;
+            let [best, nearest] = self.compare(&reader, blobs, first).await?;
+            let (needed, fetched) = (best.bytes, nearest.bytes);
             let places: Vec<usize> = (0..self.count).map(|_| random.place(PLACES.len())).collect();
             let next = std::cell::Cell::new(0);
             let any = self.time(blobs, |id| {
@@ -213,7 +238,7 @@ impl Bench {
             self.warm(&reader, blobs).await?;
             liar.turn(true);
             let lying = self.time(blobs, |id| self.chosen(&reader, id)).await?;
-            let all = [best, nearest, any, fixed, stalled, cut, lying, other].map(percentiles);
+            let all = [best.times, nearest.times, any, fixed, stalled, cut, lying, other].map(percentiles);
             print!("{name:<14}");
             all.iter().for_each(|(middle, high)| print!(" {:>15}", format!("{middle:.1} / {high:.1}")));
             let hedge = hedge.as_secs_f64() * 1e3;

@@ -3,13 +3,16 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use meridian_proto::wire::{
-    GetRowsRequest, GetSamplesRequest, GetSamplesResponse, LookupRequest, LookupResponse,
+    CosignedCheckpoint, GetCheckpointRequest, GetConsistencyProofRequest, GetConsistencyProofResponse,
+    GetEntriesRequest, GetEntriesResponse, GetInclusionProofRequest, GetInclusionProofResponse,
+    GetRowsRequest, GetSamplesRequest, GetSamplesResponse, ListLogsRequest, ListLogsResponse, LookupRequest,
+    LookupResponse,
 };
 use tonic::Status;
 
 use super::{ReplicaLie, RowParts, Truth, parts};
 
-/// Tells one kind of lie about blobs, while it lies.
+/// Tells one kind of lie to readers, while it lies.
 #[derive(Debug, Default)]
 pub struct Turncoat<L> {
     lie: L,
@@ -44,5 +47,41 @@ impl<L: ReplicaLie> ReplicaLie for Turncoat<L> {
 
     async fn lookup(&self, truth: &Truth, request: LookupRequest) -> Result<LookupResponse, Status> {
         if self.lies() { self.lie.lookup(truth, request).await } else { truth.lookup(request).await }
+    }
+
+    async fn logs(&self, truth: &Truth, request: ListLogsRequest) -> Result<ListLogsResponse, Status> {
+        if self.lies() { self.lie.logs(truth, request).await } else { truth.logs(request).await }
+    }
+
+    async fn checkpoint(
+        &self,
+        truth: &Truth,
+        request: GetCheckpointRequest,
+    ) -> Result<CosignedCheckpoint, Status> {
+        if self.lies() { self.lie.checkpoint(truth, request).await } else { truth.checkpoint(request).await }
+    }
+
+    async fn entries(&self, truth: &Truth, request: GetEntriesRequest) -> Result<GetEntriesResponse, Status> {
+        if self.lies() { self.lie.entries(truth, request).await } else { truth.entries(request).await }
+    }
+
+    async fn inclusion(
+        &self,
+        truth: &Truth,
+        request: GetInclusionProofRequest,
+    ) -> Result<GetInclusionProofResponse, Status> {
+        if self.lies() { self.lie.inclusion(truth, request).await } else { truth.inclusion(request).await }
+    }
+
+    async fn consistency(
+        &self,
+        truth: &Truth,
+        request: GetConsistencyProofRequest,
+    ) -> Result<GetConsistencyProofResponse, Status> {
+        if self.lies() {
+            self.lie.consistency(truth, request).await
+        } else {
+            truth.consistency(request).await
+        }
     }
 }

@@ -234,7 +234,11 @@ mod tests {
         // Of each line a point stands beside its name.
         assert_eq!(svg.matches("<circle").count(), 4 * (2 + 1) + 2);
         assert_eq!(svg.matches("<path").count(), 4 + 2);
-        for number in svg.split([' ', '"', 'M', 'L']).filter_map(|word| word.parse::<f64>().ok()) {
+        // Places have a digit after the point, names of numbers have none.
+        let words = svg.split([' ', '"', '(', ')', 'M', 'L']).filter(|word| word.contains('.'));
+        let places: Vec<f64> = words.filter_map(|word| word.parse().ok()).collect();
+        assert!(places.len() > 100, "{}", places.len());
+        for number in places {
             assert!((0.0..=WIDTH).contains(&number), "{number}");
         }
         assert!(!svg.contains("NaN") && !svg.contains("href") && svg.trim_end().ends_with("</svg>"));
