@@ -18,7 +18,7 @@ OUTAGE_SECONDS ?= 3600
 
 CARGO_FLAGS := --release --locked --workspace
 
-.PHONY: help demo test lint bench load repair slow nearest soak deny fixtures fuzz
+.PHONY: help demo test lint bench load repair slow nearest samples soak deny fixtures fuzz
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -54,6 +54,9 @@ slow: ## What puts and reads lose while one replica is far away, or stands still
 
 nearest: ## How long reads take from five places of the world, from the nearest copy and from others, and beside one that fails
 	cargo run --release --locked -p meridian-integration --bin nearest
+
+samples: ## What a light client's sample costs, at a replica that has to rebuild the rows and while regions are down
+	cargo run --release --locked -p meridian-integration --bin samples
 
 soak: ## Tests that take hours: kills under load and at marked places, bad and simulated connections, damaged files, an hour without a chain
 	MERIDIAN_KILLS=$(KILLS) cargo test $(CARGO_FLAGS) --test kill -- --nocapture

@@ -51,12 +51,18 @@ pub struct State {
     forgets: u64,
 }
 
+/// Bytes that went from callers, and to them.
+#[derive(Default)]
+struct Carried {
+    there: AtomicU64,
+    back: AtomicU64,
+}
+
 /// A relay before one listener.
 pub struct Wire {
     address: SocketAddr,
     state: watch::Sender<State>,
-    /// Bytes that went from callers.
-    carried: Arc<AtomicU64>,
+    carried: Arc<Carried>,
     task: JoinHandle<()>,
 }
 
@@ -68,7 +74,7 @@ impl Wire {
     pub async fn lay(to: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let (address, (state, seen)) = (listener.local_addr()?, watch::channel(State::default()));
-        let carried = Arc::<AtomicU64>::default();
+        let carried = Arc::<Carried>::default();
         let task = tokio::spawn(accept(listener, to, seen, Arc::clone(&carried)));
         Ok(Self { address, state, carried, task })
     }
@@ -113,7 +119,13 @@ impl Wire {
     /// Bytes that it has carried from callers.
     #[must_use]
     pub fn carried(&self) -> u64 {
-        self.carried.load(Ordering::Relaxed)
+        self.carried.there.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that it has carried to callers.
+    #[must_use]
+    pub fn brought(&self) -> u64 {
+        self.carried.back.load(Ordering::Relaxed)
     }
 
     /// What it does.
@@ -129,12 +141,7 @@ impl Drop for Wire {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    to: SocketAddr,
-    state: watch::Receiver<State>,
-    carried: Arc<AtomicU64>,
-) {
+async fn accept(listener: TcpListener, to: SocketAddr, state: watch::Receiver<State>, carried: Arc<Carried>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -150,7 +157,7 @@ async fn accept(
     }
 }
 
-async fn connect(caller: TcpStream, to: SocketAddr, state: watch::Receiver<State>, carried: Arc<AtomicU64>) {
+async fn connect(caller: TcpStream, to: SocketAddr, state: watch::Receiver<State>, carried: Arc<Carried>) {
     let begun = *state.borrow();
     // However it ends, it ends with a reset: an orderly end is passed on by the direction that sees it.
     let _ = caller.set_zero_linger();
@@ -168,8 +175,8 @@ async fn connect(caller: TcpStream, to: SocketAddr, state: watch::Receiver<State
         called.set_nodelay(true)?;
         let (from_caller, to_caller) = caller.into_split();
         let (from_called, to_called) = called.into_split();
-        let there = carry(from_caller, to_called, state.clone(), there, Some(&carried));
-        let back = carry(from_called, to_caller, state.clone(), back, None);
+        let there = carry(from_caller, to_called, state.clone(), there, &carried.there);
+        let back = carry(from_called, to_caller, state.clone(), back, &carried.back);
         tokio::try_join!(there, back)
     };
     let mut seen = state.clone();
@@ -191,7 +198,7 @@ async fn carry(
     mut to: OwnedWriteHalf,
     mut state: watch::Receiver<State>,
     flow: impl Fn(&State) -> Flow,
-    counter: Option<&AtomicU64>,
+    counter: &AtomicU64,
 ) -> io::Result<()> {
     let (queue, mut queued) = mpsc::channel(READS);
     let carried =
@@ -219,7 +226,7 @@ async fn write(
     queued: &mut mpsc::Receiver<(Instant, Bytes)>,
     state: &mut watch::Receiver<State>,
     flow: impl Fn(&State) -> Flow,
-    counter: Option<&AtomicU64>,
+    counter: &AtomicU64,
 ) -> io::Result<()> {
     while let Some((read, mut bytes)) = queued.recv().await {
         while !bytes.is_empty() {
@@ -242,9 +249,7 @@ async fn write(
                     }
                 }
             }
-            if let Some(counter) = counter {
-                counter.fetch_add(u64::try_from(before - bytes.len()).unwrap_or(0), Ordering::Relaxed);
-            }
+            counter.fetch_add(u64::try_from(before - bytes.len()).unwrap_or(0), Ordering::Relaxed);
         }
     }
     Ok(())
@@ -289,6 +294,7 @@ mod tests {
         called.write_all(&[9]).await.unwrap();
         assert!(is_silent(&mut called).await);
         assert_eq!(caller.read_u8().await.unwrap(), 9);
+        assert_eq!((wire.carried(), wire.brought()), (1, 1));
         wire.mend();
         assert_eq!(called.read_u8().await.unwrap(), 2);
         wire.forget();
