@@ -18,7 +18,7 @@ OUTAGE_SECONDS ?= 3600
 
 CARGO_FLAGS := --release --locked --workspace
 
-.PHONY: help demo test lint bench load repair slow nearest light withholding soak deny fixtures fuzz
+.PHONY: help demo test lint bench load repair slow nearest samples light withholding soak deny fixtures fuzz
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -54,6 +54,9 @@ slow: ## What puts and reads lose while one replica is far away, or stands still
 
 nearest: ## How long reads take from five places of the world, from the nearest copy and from others, and beside one that fails
 	cargo run --release --locked -p meridian-integration --bin nearest
+
+samples: ## What a light client's sample costs, at a replica that has to rebuild the rows and while regions are down
+	cargo run --release --locked -p meridian-integration --bin samples
 
 light: ## What a light client takes: time for each blob, memory, catching up with a hundred thousand entries
 	cargo run --release --locked -p meridian-integration --bin light

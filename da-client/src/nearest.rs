@@ -157,7 +157,8 @@ impl Nearest {
     }
 
     /// The same, guessed from the map where nothing was measured: from here, or from the nearest region that was measured.
-    fn guess(&self, committee: &Committee, region: RegionId, bytes: u64) -> Option<Duration> {
+    #[must_use]
+    pub fn guess(&self, committee: &Committee, region: RegionId, bytes: u64) -> Option<Duration> {
         if let Some(known) = self.region(committee, region, bytes) {
             return Some(known);
         }

@@ -58,10 +58,33 @@ impl Reader {
 
     /// Like [`Reader::context`], with what else the replica said.
     ///
+    /// Where it is not known who is near, all regions are asked whether they have the blob, and only the first that says so
+    /// for the RLC vector, which may be longer than all samples.
+    ///
     /// # Errors
     /// As [`Reader::context`].
     pub async fn find(&self, id: BlobId) -> Result<Found, ReadError> {
-        self.find_by(id, self.lookup(LookupKey::Blob(id), true, 0)).await
+        let (first, faults) = if self.is_warm() { (None, Vec::new()) } else { self.locate(id).await? };
+        let mut found = self.find_by(id, self.lookup(LookupKey::Blob(id), true, 0, first)).await?;
+        found.faults.splice(0..0, faults);
+        Ok(found)
+    }
+
+    /// The first seat to say that it has a blob, and what went wrong before.
+    async fn locate(&self, id: BlobId) -> Result<(Option<Address>, Vec<Fault>), ReadError> {
+        let (mut denials, mut faults) = (Denials::default(), Vec::new());
+        let mut race = self.lookup(LookupKey::Blob(id), false, 0, None);
+        while let Some((seat, answer)) = race.next().await {
+            let fault = match answer {
+                Ok(candidates) if candidates.iter().any(|candidate| candidate.header.id() == id) => {
+                    return Ok((Some(seat.address), faults));
+                }
+                Ok(_) => Fault::wrong(&seat, "the header is of another blob"),
+                Err(error) => denials.fault(&seat, &error),
+            };
+            self.settle(fault, &mut race, &mut faults);
+        }
+        Err(self.not_found(&denials, faults))
     }
 
     /// Like [`Reader::find`], with the first rows of the nearest region where it is known which that is: of a small blob
@@ -71,10 +94,11 @@ impl Reader {
     /// As [`Reader::context`].
     pub(crate) async fn open(&self, id: BlobId) -> Result<Found, ReadError> {
         if !self.is_warm() {
-            return self.find(id).await;
+            // Who reads all of it can bear several vectors, and a round trip would be lost.
+            return self.find_by(id, self.lookup(LookupKey::Blob(id), true, 0, None)).await;
         }
         let beside = self.beside(id);
-        let mut found = self.find_by(id, self.lookup(LookupKey::Blob(id), true, OPENING)).await?;
+        let mut found = self.find_by(id, self.lookup(LookupKey::Blob(id), true, OPENING, None)).await?;
         self.join(&mut found, beside).await?;
         Ok(found)
     }
@@ -89,21 +113,25 @@ impl Reader {
                         found.faults.splice(0..0, faults);
                         return Ok(found);
                     }
-                    Err(fault) => {
-                        self.nearest.failed(fault.seat);
-                        fault
-                    }
+                    Err(fault) => fault,
                 },
                 Err(error) => denials.fault(&seat, &error),
             };
-            fault.report();
-            if fault.kind != FaultKind::Silent {
-                // One seat's word, or a liar's, settles nothing.
-                race.widen();
-            }
-            faults.push(fault);
+            self.settle(fault, &mut race, &mut faults);
         }
         Err(self.not_found(&denials, faults))
+    }
+
+    /// Goes on after a fault: one seat's word, or a liar's, settles nothing.
+    fn settle(&self, fault: Fault, race: &mut Race<'_>, faults: &mut Vec<Fault>) {
+        fault.report();
+        if fault.kind == FaultKind::Wrong {
+            self.nearest.failed(fault.seat);
+        }
+        if fault.kind != FaultKind::Silent {
+            race.widen();
+        }
+        faults.push(fault);
     }
 
     /// The blobs that replicas name for a payload hash: those that most regions name first, among them those that
@@ -117,7 +145,7 @@ impl Reader {
         let mut denials = Denials::default();
         let mut faults = Vec::new();
         let mut named: BTreeMap<BlobId, (usize, BTreeSet<RegionId>)> = BTreeMap::new();
-        let mut race = self.lookup(LookupKey::Payload(hash), false, 0);
+        let mut race = self.lookup(LookupKey::Payload(hash), false, 0, None);
         race.widen();
         while let Some((seat, answer)) = race.next().await {
             match answer {
@@ -148,19 +176,27 @@ impl Reader {
         Ok(order.into_iter().map(|(_, _, id)| id).collect())
     }
 
-    /// Asks for a blob, and for no more than so many bytes of its rows: the nearest seat when distances are known, one seat of
-    /// every region at once when not.
-    fn lookup(&self, key: LookupKey, include_rlc: bool, max_row_bytes: u32) -> Race<'_> {
+    /// Asks for a blob, and for no more than so many bytes of its rows: the nearest seat when distances are known, or `first`
+    /// before it, one seat of every region at once when not.
+    fn lookup(
+        &self,
+        key: LookupKey,
+        include_rlc: bool,
+        max_row_bytes: u32,
+        first: Option<Address>,
+    ) -> Race<'_> {
         let usual = if max_row_bytes == 0 { 0 } else { self.hedges.usual() };
         let order = self.nearest.regions(&self.committee, usual, |_| Duration::ZERO);
-        let at_once = if self.is_warm() { 1 } else { order.len() };
+        let at_once = if first.is_some() || self.is_warm() { 1 } else { order.len() };
         let by_region: Vec<Vec<Seat>> = order.iter().map(|region| self.seats(*region, usual)).collect();
         let deepest = by_region.iter().map(Vec::len).max().unwrap_or(0);
         // First seats of all regions, then second ones.
         let seats = (0..deepest)
             .flat_map(|place| by_region.iter().filter_map(move |seats| seats.get(place).cloned()));
+        let mut seats: Vec<Seat> = seats.collect();
+        seats.sort_by_key(|seat| Some(seat.address) != first);
         let channels = self.channels.clone();
-        Race::new(&self.nearest, usual, seats.collect(), at_once, move |seat: Seat, again| {
+        Race::new(&self.nearest, usual, seats, at_once, move |seat: Seat, again| {
             let rows = if again && !self.hedges.spend(usual) { 0 } else { max_row_bytes };
             let lookup = Lookup { key, include_rlc, max_row_bytes: rows };
             ask(channels.clone(), seat, lookup)

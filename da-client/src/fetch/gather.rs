@@ -519,7 +519,7 @@ pub(super) fn bytes(shape: Shape, range: RowRange) -> u64 {
 }
 
 /// A number of things in memory.
-fn wide(count: usize) -> u64 {
+pub(super) fn wide(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 

@@ -1,25 +1,21 @@
 //! Samples random rows of a blob.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod asking;
+mod plan;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::{FuturesUnordered, StreamExt};
-use meridian_proofs::committee::{RegionId, Seat};
+use meridian_proofs::committee::RegionId;
 use meridian_proofs::ids::BlobId;
-use meridian_proofs::placement;
 use meridian_proofs::reconstruct::{DecodeError, Rebuilt};
 use meridian_proofs::row_proof::BlobContext;
 use meridian_proofs::sampling;
 use meridian_proofs::shape::{RowIndex, Shape};
-use meridian_proto::error::ApiError;
-use tokio::time::Instant;
 
-use super::{Fault, FaultKind, ReadError, Reader, gather};
-use crate::nearest::Took;
-
-/// Longest wait for the samples of one replica before others are asked.
-const ROUND: Duration = Duration::from_secs(5);
+use self::asking::Sampling;
+use super::{Fault, ReadError, Reader, gather};
 
 /// Rows that were drawn once, to be asked for unchanged until they are had.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -61,10 +57,13 @@ impl Draw {
         failed.map_or(Ok(Self(rows)), Err)
     }
 
-    /// Rows that were drawn before and are not in yet.
+    /// Rows that were drawn before, in the order in which they were. Nothing where one is there twice, or is none of the
+    /// shape's.
     #[must_use]
-    pub fn again(rows: Vec<RowIndex>) -> Self {
-        Self(rows)
+    pub fn again(shape: Shape, rows: Vec<RowIndex>) -> Option<Self> {
+        let distinct: BTreeSet<RowIndex> = rows.iter().copied().collect();
+        let is_drawn = distinct.len() == rows.len() && rows.iter().all(|row| shape.index(row.0).is_some());
+        is_drawn.then_some(Self(rows))
     }
 
     /// The rows.
@@ -123,58 +122,14 @@ impl Reader {
 
     /// Samples the rows of a draw.
     ///
-    /// Each row is asked of a seat that holds it, picked at random among them, then of other seats, until it
-    /// verifies or everybody was asked.
+    /// They are asked of the nearest copy, about a quarter of them of others that hold them, several of one seat in one call.
+    /// Whoever fails, lies or is late hands its rows to the next nearest, until each has verified or everybody was asked.
     ///
     /// # Errors
     /// The operating system has no randomness.
     pub async fn sample_rows(&self, context: &Arc<BlobContext>, draw: &Draw) -> Result<Sampled, ReadError> {
-        let shape = context.shape();
-        let mut sampled = Sampled {
-            id: context.id(),
-            shape,
-            drawn: draw.0.clone(),
-            verified: BTreeSet::new(),
-            exact: false,
-            regions: BTreeSet::new(),
-            faults: Vec::new(),
-        };
-        let mut plans = BTreeMap::new();
-        for row in draw.rows() {
-            plans.insert(*row, self.plan(context, *row)?);
-        }
-        for turn in 0..self.committee.seats().len() {
-            let mut questions: BTreeMap<usize, Vec<RowIndex>> = BTreeMap::new();
-            for (row, seats) in plans.iter().filter(|(row, _)| !sampled.verified.contains(row)) {
-                if let Some(seat) = seats.get(turn) {
-                    questions.entry(*seat).or_default().push(*row);
-                }
-            }
-            let mut calls: FuturesUnordered<_> = questions
-                .iter()
-                .filter_map(|(seat, rows)| Some((self.committee.seats().get(*seat)?, rows)))
-                .filter(|(seat, _)| !sampled.is_out(seat))
-                .map(|(seat, rows)| async move { (seat, self.ask(context, seat, rows).await) })
-                .collect();
-            let mut answers = Vec::new();
-            while let Some(answer) = calls.next().await {
-                answers.push(answer);
-            }
-            for (seat, (verified, fault)) in answers {
-                if !verified.is_empty() {
-                    sampled.regions.insert(seat.region);
-                }
-                sampled.verified.extend(verified);
-                if let Some(fault) = fault {
-                    fault.report();
-                    sampled.faults.push(fault);
-                }
-            }
-            if sampled.verified.len() == draw.rows().len() {
-                break;
-            }
-        }
-        Ok(sampled)
+        let plan = self.plan(context, draw)?;
+        Ok(Sampling::new(self, context, draw, plan).run().await)
     }
 
     /// Fetches K rows, decodes, encodes again and compares the row root.
@@ -215,71 +170,5 @@ impl Reader {
             Ok(false) => Err(ReadError::Inconsistent),
             Err(error) => Err(ReadError::Internal(error.to_string())),
         }
-    }
-
-    /// The seats to ask for a row, as places in the committee's list: holders first, each group in random order.
-    fn plan(&self, context: &BlobContext, row: RowIndex) -> Result<Vec<usize>, ReadError> {
-        let seats = self.committee.seats();
-        let mut order = Vec::with_capacity(seats.len());
-        for (place, seat) in seats.iter().enumerate() {
-            let interval = placement::interval(&self.committee, seat, &context.id(), context.shape());
-            let mut random = [0; 8];
-            getrandom::fill(&mut random).map_err(|error| ReadError::Internal(error.to_string()))?;
-            order.push((!interval.contains(row), u64::from_le_bytes(random), place));
-        }
-        order.sort_unstable();
-        Ok(order.into_iter().map(|(_, _, place)| place).collect())
-    }
-
-    /// Asks a seat for rows and tells which verified, and what went wrong.
-    async fn ask(
-        &self,
-        context: &Arc<BlobContext>,
-        seat: &Seat,
-        rows: &[RowIndex],
-    ) -> (Vec<RowIndex>, Option<Fault>) {
-        let started = Instant::now();
-        let call = async {
-            let replica = self.channels.replica(&seat.endpoint)?.within(ROUND);
-            replica.samples(context.id(), rows, context.shape().row_bytes()).await
-        };
-        let answer: Result<_, ApiError> = call.await;
-        let samples = match answer {
-            Ok(samples) => samples,
-            Err(error) => return (Vec::new(), Some(Fault::of(seat, &error))),
-        };
-        self.nearest.answered(seat.address, Took::RoundTrip(started.elapsed()));
-        let asked: Vec<RowIndex> = rows.to_vec();
-        let context = context.clone();
-        let checked = self
-            .compute(move || {
-                let mut verified = Vec::new();
-                for sample in samples {
-                    if !asked.contains(&sample.index) {
-                        return (verified, Some("a row that nobody asked for".to_owned()));
-                    }
-                    match context.check_row(sample.index, sample.row, &sample.path) {
-                        Ok(_) => verified.push(sample.index),
-                        Err(error) => return (verified, Some(error.to_string())),
-                    }
-                }
-                (verified, None)
-            })
-            .await;
-        match checked {
-            Ok((verified, None)) => (verified, None),
-            Ok((verified, Some(what))) => {
-                self.nearest.failed(seat.address);
-                (verified, Some(Fault::wrong(seat, what)))
-            }
-            Err(error) => (Vec::new(), Some(Fault { kind: FaultKind::Silent, ..Fault::wrong(seat, error) })),
-        }
-    }
-}
-
-impl Sampled {
-    /// Whether a seat lied or was out of reach, so that others are asked instead.
-    fn is_out(&self, seat: &Seat) -> bool {
-        self.faults.iter().any(|fault| fault.seat == seat.address && fault.kind != FaultKind::Missing)
     }
 }

@@ -259,7 +259,9 @@ impl LightClient {
                 tokio::time::sleep(wait).await;
             }
             outcome.requested.extend(&rows);
-            let sampled = reader.sample_rows(&found.context, &Draw::again(rows)).await?;
+            let draw = Draw::again(record.shape(), rows)
+                .ok_or_else(|| ReadError::Internal("what was kept is no draw".to_owned()))?;
+            let sampled = reader.sample_rows(&found.context, &draw).await?;
             outcome.verified.extend(sampled.verified);
             outcome.faults.extend(sampled.faults);
         }

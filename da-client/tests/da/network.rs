@@ -7,8 +7,8 @@ mod replica;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use meridian_proofs::certificate::Certificate;
@@ -17,6 +17,7 @@ use meridian_proofs::encode::{EncodedBlob, encode};
 use meridian_proofs::hash::Blake3;
 use meridian_proofs::ids::{Namespace, PayloadHash};
 use meridian_proofs::log::LogEntry;
+use meridian_proofs::shape::RowIndex;
 use meridian_proofs::{B256, keccak256};
 use meridian_proto::error::{ApiError, Reason};
 use meridian_proto::wire;
@@ -82,7 +83,18 @@ pub(crate) struct Network {
     pub(crate) chunks: Arc<AtomicUsize>,
     /// Calls for rows that replicas have received.
     pub(crate) row_calls: Arc<AtomicUsize>,
+    /// What light clients have asked replicas for.
+    pub(crate) asked: Arc<Asked>,
     runtime: tokio::runtime::Runtime,
+}
+
+/// What replicas were asked for.
+#[derive(Default)]
+pub(crate) struct Asked {
+    /// RLC vectors.
+    pub(crate) rlcs: AtomicUsize,
+    /// Samples, by the place of the replica.
+    pub(crate) samples: Mutex<Vec<(usize, Vec<RowIndex>)>>,
 }
 
 struct World {
@@ -93,6 +105,7 @@ struct World {
     certificate: Certificate,
     chunks: Arc<AtomicUsize>,
     row_calls: Arc<AtomicUsize>,
+    asked: Arc<Asked>,
 }
 
 #[derive(Clone)]
@@ -147,6 +160,7 @@ impl Network {
         let entries = keys.entries(blob.id(), length, Namespace::from(NAMESPACE), hash, RETENTION);
         let certificate = keys.certify(0, &blob, &entries, keys.seats.len());
         let (chunks, row_calls) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let asked = Arc::<Asked>::default();
         let world = Arc::new(World {
             keys,
             blob: blob.clone(),
@@ -155,6 +169,7 @@ impl Network {
             certificate: certificate.clone(),
             chunks: chunks.clone(),
             row_calls: row_calls.clone(),
+            asked: asked.clone(),
         });
         for (place, (listener, behaviour)) in replica_listeners.into_iter().zip(replicas).enumerate() {
             if *behaviour != Replica::Down {
@@ -176,7 +191,8 @@ impl Network {
         }
         let folder = tempfile::tempdir().unwrap();
         let gateways = gateway_urls;
-        let network = Self { folder, committee, blob, certificate, gateways, chunks, row_calls, runtime };
+        let network =
+            Self { folder, committee, blob, certificate, gateways, chunks, row_calls, asked, runtime };
         meridian_client::committee_source::save(&network.path("committee.toml"), &network.committee).unwrap();
         std::fs::write(network.path("payload"), network.blob.payload()).unwrap();
         std::fs::write(network.path("cert"), network.certificate.encode()).unwrap();

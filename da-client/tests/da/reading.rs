@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use meridian_client::Silent;
-use meridian_client::fetch::{FaultKind, ReadError, Reader};
+use meridian_client::fetch::{Draw, FaultKind, ReadError, Reader, Sampled};
 use meridian_client::nearest::Took;
 use meridian_client::rpc::Channels;
+use meridian_proofs::committee::Seat;
 use meridian_proofs::ids::BlobId;
+use meridian_proofs::placement;
+use meridian_proofs::shape::RowIndex;
 
 use crate::network::{Gateway, Network, PATIENCE, Replica};
 
@@ -288,4 +291,132 @@ fn samples_are_had_although_regions_are_down_or_lie() {
     assert_eq!(sampled.clients_fooled(), 255 / 40);
     assert!(!sampled.exact && sampled.bound_unavailable() < 1e-20);
     assert_eq!(sampled.regions.into_iter().collect::<Vec<_>>(), [network.committee.regions()[2].id]);
+}
+
+/// Samples the one blob of a network, which others have found, so that the reader has measured nobody.
+fn sampled(network: &Network, reader: &Reader, rows: usize) -> Sampled {
+    network.block_on(async {
+        let context = self::reader(network).context(network.blob.id()).await.unwrap();
+        network.asked.samples.lock().unwrap().clear();
+        let draw = Draw::new(network.blob.shape(), rows).unwrap();
+        let sampled = tokio::time::timeout(PATIENCE, reader.sample_rows(&context, &draw));
+        let sampled = sampled.await.unwrap().unwrap();
+        assert_eq!(sampled.drawn, draw.rows());
+        assert_eq!(sampled.verified.len(), rows, "{:?}", sampled.faults);
+        sampled
+    })
+}
+
+/// A reader to whom these regions are the nearest in this order, and all so far that nobody is late who answers at all.
+fn patient(network: &Network, regions: &[usize]) -> Reader {
+    let reader = reader(network);
+    for (place, region) in network.committee.regions().iter().enumerate() {
+        let rank = regions.iter().position(|near| *near == place).unwrap_or(9);
+        let distance = Duration::from_millis(500 + 50 * u64::try_from(rank).unwrap());
+        for seat in network.committee.seats_of(region.id) {
+            reader.nearest().answered(seat.address, Took::RoundTrip(distance));
+        }
+    }
+    reader
+}
+
+/// The seat of the replica at a place.
+fn seat(network: &Network, place: usize) -> &Seat {
+    network.committee.seats_of(network.committee.regions()[place].id).next().unwrap()
+}
+
+#[test]
+fn samples_are_asked_of_the_nearest_copy_and_a_quarter_of_others_that_hold_them() {
+    let network = Network::start(70_000, &[Replica::Honest; 5], &[Gateway::Down]);
+    let (committee, blob) = (&network.committee, &network.blob);
+    for nearest in 0..5 {
+        for (rows, elsewhere) in [(1, 0), (2, 1), (3, 1), (4, 1), (8, 2), (16, 4), (64, 16)] {
+            let sampled = sampled(&network, &patient(&network, &[nearest]), rows);
+            let holds = |place: usize, row| {
+                let seat = seat(&network, place);
+                placement::interval(committee, seat, &blob.id(), blob.shape()).contains(row)
+            };
+            let asked = network.asked.samples.lock().unwrap();
+            let (near, far): (Vec<_>, Vec<_>) = asked.iter().partition(|(place, _)| *place == nearest);
+            assert_eq!(near.len(), 1, "one call to one replica");
+            let mut far_rows = Vec::new();
+            for (place, rows) in far {
+                assert!(rows.iter().all(|row| holds(*place, *row)));
+                far_rows.extend(rows.iter().copied());
+            }
+            // The first of the draw that can be had elsewhere: a retry shows nobody others.
+            let mut expected = sampled.drawn.clone();
+            expected.retain(|row| (0..5).any(|place| place != nearest && holds(place, *row)));
+            expected.truncate(elsewhere);
+            expected.sort_unstable();
+            far_rows.sort_unstable();
+            assert_eq!(far_rows, expected);
+            assert_eq!(near[0].1.len(), rows - far_rows.len());
+            assert_eq!(sampled.faults, []);
+        }
+    }
+}
+
+#[test]
+fn every_row_comes_from_the_nearest_copy_that_lives_and_tells_the_truth() {
+    use Replica::{Down, Honest, Ignorant, NoRows, WrongRows};
+    for dead in [Down, Ignorant, NoRows, WrongRows] {
+        for count in [1, 2, 4] {
+            let mut replicas = [Honest; 5];
+            replicas[..count].fill(dead);
+            let network = Network::start(70_000, &replicas, &[Gateway::Down]);
+            let regions = network.committee.regions();
+            let (faulty, nearest) = (&regions[..count], regions[count].id);
+            // Those who do not answer seem to be the nearest.
+            let sampled = sampled(&network, &patient(&network, &[0, 1, 2, 3, 4]), 16);
+            assert!(sampled.regions.contains(&nearest), "{dead:?} {count}: {sampled:?}");
+            assert!(faulty.iter().all(|region| !sampled.regions.contains(&region.id)));
+            for fault in &sampled.faults {
+                assert!(faulty.iter().any(|region| region.id == fault.region), "{fault:?}");
+            }
+            let kinds = sampled.faults.iter().map(|fault| fault.kind);
+            match dead {
+                WrongRows => {
+                    assert!(kinds.clone().count() > 0 && kinds.clone().all(|it| it == FaultKind::Wrong))
+                }
+                Down => assert!(kinds.clone().all(|it| it == FaultKind::Silent)),
+                _ => {}
+            }
+            // Everything that the nearest was not asked for first was asked of it after.
+            let asked = network.asked.samples.lock().unwrap();
+            let of_nearest: usize =
+                asked.iter().filter(|(place, _)| *place == count).map(|(_, rows)| rows.len()).sum();
+            assert!(of_nearest >= 12, "{dead:?} {count}: {of_nearest}");
+        }
+    }
+}
+
+#[test]
+fn a_draw_is_taken_up_again_as_it_was() {
+    let network = Network::start(70_000, &[Replica::Honest; 5], &[Gateway::Down]);
+    let shape = network.blob.shape();
+    let draw = Draw::new(shape, 16).unwrap();
+    assert_eq!(Draw::again(shape, draw.rows().to_vec()), Some(draw));
+    let total = u32::try_from(shape.total_rows()).unwrap();
+    for (rows, is_draw) in [(vec![0, total - 1], true), (vec![total], false), (vec![3, 3], false)] {
+        let rows = rows.into_iter().map(RowIndex).collect();
+        assert_eq!(Draw::again(shape, rows).is_some(), is_draw);
+    }
+}
+
+#[test]
+fn the_rlc_vector_of_a_sample_is_asked_of_one_seat() {
+    let network = Network::start(70_000, &[Replica::Honest; 5], &[Gateway::Down]);
+    let rlcs = || network.asked.rlcs.swap(0, Ordering::Relaxed);
+    // Who knows nobody yet, and who does.
+    for reader in [reader(&network), patient(&network, &[2])] {
+        network.block_on(reader.sample(network.blob.id(), 16)).unwrap();
+        // One more where that one is late.
+        assert!((1..=2).contains(&rlcs()));
+    }
+    // A lie about it costs no more than asking the others.
+    let network = Network::start(70_000, &[Replica::OtherRlc, Replica::Honest], &[Gateway::Down]);
+    let found = network.block_on(reader(&network).find(network.blob.id())).unwrap();
+    assert!(found.faults.iter().all(|fault| fault.region == network.committee.regions()[0].id));
+    assert!((1..=2).contains(&network.asked.rlcs.load(Ordering::Relaxed)));
 }

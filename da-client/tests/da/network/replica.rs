@@ -100,6 +100,12 @@ impl wire::replica_server::Replica for Node<Replica> {
     ) -> Result<Response<wire::GetSamplesResponse>, Status> {
         let GetSamples { indices, .. } = parse(request);
         let blob = &self.world.blob;
+        self.world.asked.samples.lock().unwrap().push((self.place, indices.clone()));
+        match self.behaviour {
+            Replica::NoRows => std::future::pending().await,
+            Replica::Ignorant => return refuse(Reason::BlobUnknown),
+            _ => {}
+        }
         let samples: Vec<Sample> = indices
             .into_iter()
             .map(|index| Sample {
@@ -117,6 +123,7 @@ impl wire::replica_server::Replica for Node<Replica> {
     ) -> Result<Response<wire::LookupResponse>, Status> {
         let Lookup { key, include_rlc, max_row_bytes } = parse(request);
         let world = &self.world;
+        world.asked.rlcs.fetch_add(usize::from(include_rlc), Ordering::Relaxed);
         let known = match key {
             LookupKey::Blob(id) => id == world.blob.id(),
             LookupKey::Payload(hash) => {
