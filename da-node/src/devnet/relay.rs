@@ -53,7 +53,6 @@ pub struct State {
     forgets: u64,
 }
 
-<<<<<<< HEAD:da-node/src/devnet/relay.rs
 impl State {
     /// Good, with everything so much later in each direction.
     #[must_use]
@@ -109,13 +108,6 @@ struct Line {
     to: SocketAddr,
     there: Way,
     back: Way,
-=======
-/// Bytes that went from callers, and to them.
-#[derive(Default)]
-struct Carried {
-    there: AtomicU64,
-    back: AtomicU64,
->>>>>>> cache:integration/src/wires/relay.rs
 }
 
 /// A relay before one listener.
@@ -123,11 +115,7 @@ struct Carried {
 pub struct Wire {
     address: SocketAddr,
     state: watch::Sender<State>,
-<<<<<<< HEAD:da-node/src/devnet/relay.rs
     line: Arc<Line>,
-=======
-    carried: Arc<Carried>,
->>>>>>> cache:integration/src/wires/relay.rs
     task: JoinHandle<()>,
 }
 
@@ -137,7 +125,6 @@ impl Wire {
     /// # Errors
     /// When no port is free.
     pub async fn lay(to: SocketAddr) -> Result<Self> {
-<<<<<<< HEAD:da-node/src/devnet/relay.rs
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Self::lay_at(any, to, State::default(), [None, None]).await
     }
@@ -158,13 +145,6 @@ impl Wire {
         let line = Arc::new(Line { to, there: way(there), back: way(back) });
         let task = tokio::spawn(accept(listener, Arc::clone(&line), seen));
         Ok(Self { address, state, line, task })
-=======
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let (address, (state, seen)) = (listener.local_addr()?, watch::channel(State::default()));
-        let carried = Arc::<Carried>::default();
-        let task = tokio::spawn(accept(listener, to, seen, Arc::clone(&carried)));
-        Ok(Self { address, state, carried, task })
->>>>>>> cache:integration/src/wires/relay.rs
     }
 
     /// Where it listens.
@@ -207,7 +187,6 @@ impl Wire {
     /// Bytes that it has carried from callers.
     #[must_use]
     pub fn carried(&self) -> u64 {
-<<<<<<< HEAD:da-node/src/devnet/relay.rs
         self.line.there.carried.load(Ordering::Relaxed)
     }
 
@@ -215,15 +194,6 @@ impl Wire {
     #[must_use]
     pub fn carried_back(&self) -> u64 {
         self.line.back.carried.load(Ordering::Relaxed)
-=======
-        self.carried.there.load(Ordering::Relaxed)
-    }
-
-    /// Bytes that it has carried to callers.
-    #[must_use]
-    pub fn brought(&self) -> u64 {
-        self.carried.back.load(Ordering::Relaxed)
->>>>>>> cache:integration/src/wires/relay.rs
     }
 
     /// What it does.
@@ -239,11 +209,7 @@ impl Drop for Wire {
     }
 }
 
-<<<<<<< HEAD:da-node/src/devnet/relay.rs
 async fn accept(listener: TcpListener, line: Arc<Line>, state: watch::Receiver<State>) {
-=======
-async fn accept(listener: TcpListener, to: SocketAddr, state: watch::Receiver<State>, carried: Arc<Carried>) {
->>>>>>> cache:integration/src/wires/relay.rs
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -259,11 +225,7 @@ async fn accept(listener: TcpListener, to: SocketAddr, state: watch::Receiver<St
     }
 }
 
-<<<<<<< HEAD:da-node/src/devnet/relay.rs
 async fn connect(caller: TcpStream, line: Arc<Line>, state: watch::Receiver<State>) {
-=======
-async fn connect(caller: TcpStream, to: SocketAddr, state: watch::Receiver<State>, carried: Arc<Carried>) {
->>>>>>> cache:integration/src/wires/relay.rs
     let begun = *state.borrow();
     // However it ends, it ends with a reset: an orderly end is passed on by the direction that sees it.
     let _ = caller.set_zero_linger();
@@ -283,13 +245,8 @@ async fn connect(caller: TcpStream, to: SocketAddr, state: watch::Receiver<State
         called.set_nodelay(true)?;
         let (from_caller, to_caller) = caller.into_split();
         let (from_called, to_called) = called.into_split();
-<<<<<<< HEAD:da-node/src/devnet/relay.rs
         let there = carry(from_caller, to_called, state.clone(), there, &line.there);
         let back = carry(from_called, to_caller, state.clone(), back, &line.back);
-=======
-        let there = carry(from_caller, to_called, state.clone(), there, &carried.there);
-        let back = carry(from_called, to_caller, state.clone(), back, &carried.back);
->>>>>>> cache:integration/src/wires/relay.rs
         tokio::try_join!(there, back)
     };
     let mut seen = state.clone();
@@ -311,11 +268,7 @@ async fn carry(
     mut to: OwnedWriteHalf,
     mut state: watch::Receiver<State>,
     flow: impl Fn(&State) -> Flow,
-<<<<<<< HEAD:da-node/src/devnet/relay.rs
     way: &Way,
-=======
-    counter: &AtomicU64,
->>>>>>> cache:integration/src/wires/relay.rs
 ) -> io::Result<()> {
     let (queue, mut queued) = mpsc::channel(READS);
     let (read, write) = (
@@ -350,11 +303,7 @@ async fn write(
     queued: &mut mpsc::Receiver<(Instant, Bytes)>,
     state: &mut watch::Receiver<State>,
     flow: impl Fn(&State) -> Flow,
-<<<<<<< HEAD:da-node/src/devnet/relay.rs
     carried: &AtomicU64,
-=======
-    counter: &AtomicU64,
->>>>>>> cache:integration/src/wires/relay.rs
 ) -> io::Result<()> {
     while let Some((through, mut bytes)) = queued.recv().await {
         while !bytes.is_empty() {
@@ -376,11 +325,7 @@ async fn write(
                     }
                 }
             }
-<<<<<<< HEAD:da-node/src/devnet/relay.rs
             carried.fetch_add(u64::try_from(before - bytes.len()).unwrap_or(0), Ordering::Relaxed);
-=======
-            counter.fetch_add(u64::try_from(before - bytes.len()).unwrap_or(0), Ordering::Relaxed);
->>>>>>> cache:integration/src/wires/relay.rs
         }
     }
     Ok(())
@@ -425,7 +370,6 @@ mod tests {
         called.write_all(&[9]).await.unwrap();
         assert!(is_silent(&mut called).await);
         assert_eq!(caller.read_u8().await.unwrap(), 9);
-        assert_eq!((wire.carried(), wire.brought()), (1, 1));
         wire.mend();
         assert_eq!(called.read_u8().await.unwrap(), 2);
         wire.forget();

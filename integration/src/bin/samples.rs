@@ -110,7 +110,7 @@ impl Bench {
     /// Bytes that have gone between clients and replicas, both ways.
     fn bytes(&self) -> u64 {
         let wires = self.wires.ends().filter(|(from, ..)| *from == CLIENTS);
-        wires.map(|(.., wire)| wire.carried() + wire.brought()).sum()
+        wires.map(|(.., wire)| wire.carried() + wire.carried_back()).sum()
     }
 
     /// One whole sample by a light client; the bytes that it took.
