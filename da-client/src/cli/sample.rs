@@ -48,7 +48,7 @@ pub(crate) async fn run(args: SampleArgs, session: &Session) -> Result<Printed, 
     } else {
         format!(
             "{} of {} rows verified\nthat many would verify with probability at most {:.3e} if the blob were \
-             unavailable, {:.3e} if it were badly encoded\nwhoever answers {} rows and no more fools {} such clients",
+             unavailable, {:.3e} if it were badly encoded\nwhoever answers {} rows and no more fools {} such clients at least",
             report.verified,
             report.drawn,
             report.bound_unavailable,

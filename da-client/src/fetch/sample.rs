@@ -92,7 +92,7 @@ impl Sampled {
         sampling::bound_misencoded(self.shape, self.drawn.len(), self.verified.len())
     }
 
-    /// How many clients an adversary fools who answers K-1 distinct rows and no more: floor((K-1)/s).
+    /// How many clients an adversary fools at least who answers K-1 distinct rows and no more: floor((K-1)/s).
     #[must_use]
     pub fn clients_fooled(&self) -> usize {
         if self.exact {

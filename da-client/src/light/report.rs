@@ -164,7 +164,7 @@ report! {
         bound_unavailable: f64,
         /// So likely at most would v of s have verified, were the blob badly encoded and nobody honest had a copy.
         bound_misencoded: f64,
-        /// How many such clients an adversary fools who answers K-1 distinct rows and no more.
+        /// How many such clients an adversary fools at least who answers K-1 distinct rows and no more.
         clients_fooled: u64,
         /// A replica said that it has proof that the blob is no codeword.
         suspect: bool,
@@ -202,7 +202,7 @@ report! {
         bound_unavailable: Option<f64>,
         /// The same for one that is badly encoded.
         bound_misencoded: Option<f64>,
-        /// How many such clients an adversary fools at most with one blob.
+        /// How many such clients an adversary fools at least who answers K-1 rows of the blob with the most.
         clients_fooled: Option<u64>,
     }
 }

@@ -13,7 +13,7 @@ pub struct Bounds {
     pub unavailable: f64,
     /// So likely at most would as many rows have verified, were the blob badly encoded and nobody honest had a copy.
     pub misencoded: f64,
-    /// How many such clients an adversary fools who answers K-1 distinct rows and no more.
+    /// How many such clients an adversary fools at least who answers K-1 distinct rows and no more.
     pub clients_fooled: u64,
 }
 
