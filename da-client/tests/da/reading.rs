@@ -176,14 +176,17 @@ fn a_payload_is_given_out_in_order_or_an_error_is() {
             replicas[honest] = Honest;
             let network = Network::start(length, &replicas, &[Gateway::Down]);
             for reader in [reader(&network), near(&network, &[3, honest])] {
-                let pieces = reader.stream(network.blob.id()).try_collect::<Vec<_>>();
-                let pieces = async { tokio::time::timeout(PATIENCE, pieces).await.unwrap().unwrap() };
+                let pieces = async {
+                    let pieces = reader.stream(network.blob.id()).try_collect::<Vec<_>>();
+                    tokio::time::timeout(PATIENCE, pieces).await.unwrap().unwrap()
+                };
                 assert!(network.block_on(pieces).concat() == network.blob.payload(), "{others:?} {honest}");
             }
         }
     }
     let network = Network::start(3 << 20, &[WrongRows; 5], &[Gateway::Down]);
-    let all = network.block_on(reader(&network).stream(network.blob.id()).collect::<Vec<_>>());
+    let all =
+        network.block_on(async { reader(&network).stream(network.blob.id()).collect::<Vec<_>>().await });
     assert!(matches!(&all[..], [Err(ReadError::Unavailable { have: 0, .. })]), "{all:?}");
 }
 
