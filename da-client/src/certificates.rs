@@ -13,9 +13,9 @@ use meridian_proofs::header::BlobHeader;
 use meridian_proofs::ids::{BlobId, Namespace};
 use meridian_proofs::log::verify_inclusion;
 use meridian_proto::convert::{EntryRef, InclusionProof};
-use meridian_proto::error::ApiError;
+use meridian_proto::error::{ApiError, Reason};
 
-use crate::fetch::{Fault, ReadError, Reader};
+use crate::fetch::{Fault, FaultKind, ReadError, Reader};
 
 /// Longest wait for one answer.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -169,6 +169,10 @@ impl Reader {
                         }
                         Err(error) => Fault::wrong(seat, error),
                     }
+                }
+                // It may only be behind.
+                Err(error) if error.reason == Reason::RangeInvalid => {
+                    Fault { kind: FaultKind::Missing, ..Fault::of(seat, &error) }
                 }
                 Err(error) => Fault::of(seat, &error),
             };

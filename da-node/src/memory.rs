@@ -59,6 +59,14 @@ impl Reservation {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    /// Gives back what is over so many bytes.
+    pub fn shrink(&mut self, bytes: u64) {
+        let over = self.bytes.saturating_sub(bytes);
+        self.bytes -= over;
+        self.shared.used.fetch_sub(over, Ordering::AcqRel);
+        metrics::get().memory_reserved.add(-signed(over), &[]);
+    }
 }
 
 impl Drop for Reservation {
@@ -89,6 +97,13 @@ mod tests {
         assert_eq!(budget.used(), 1);
         drop(one);
         assert!(budget.try_reserve(10).is_some());
+        assert_eq!(budget.used(), 0);
+        let mut shrinks = budget.try_reserve(10).unwrap();
+        for (bytes, left) in [(11, 10), (10, 10), (4, 4), (5, 4), (0, 0)] {
+            shrinks.shrink(bytes);
+            assert_eq!((shrinks.bytes(), budget.used()), (left, left));
+        }
+        drop(shrinks);
         assert_eq!(budget.used(), 0);
     }
 }

@@ -197,7 +197,13 @@ impl Reader {
         seats.sort_by_key(|seat| Some(seat.address) != first);
         let channels = self.channels.clone();
         Race::new(&self.nearest, usual, seats, at_once, move |seat: Seat, again| {
-            let rows = if again && !self.hedges.spend(usual) { 0 } else { max_row_bytes };
+            let rows = match again {
+                false => max_row_bytes,
+                true if self.hedges.spend(usual) => {
+                    max_row_bytes.min(u32::try_from(usual).unwrap_or(u32::MAX))
+                }
+                true => 0,
+            };
             let lookup = Lookup { key, include_rlc, max_row_bytes: rows };
             ask(channels.clone(), seat, lookup)
         })
@@ -242,6 +248,7 @@ impl Reader {
                     match candidates.into_iter().find(|candidate| candidate.header.id() == id) {
                         None => Some(Fault::wrong(&seat, "the header is of another blob")),
                         Some(candidate) => {
+                            found.suspect |= candidate.inconsistent;
                             let (rows, fault) = self.take(&seat, &found.context, candidate.rows).await?;
                             found.rows.extend(rows.into_iter().map(|rows| (seat.address, rows)));
                             fault

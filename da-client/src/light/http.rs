@@ -62,12 +62,12 @@ pub async fn serve(
     axum::serve(listener, router(client)).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
-fn refused(status: StatusCode, what: impl ToString) -> Response {
+fn refused(status: StatusCode, what: &str) -> Response {
     #[derive(Serialize)]
     struct Refusal {
         error: String,
     }
-    (status, Json(Refusal { error: what.to_string() })).into_response()
+    (status, Json(Refusal { error: what.to_owned() })).into_response()
 }
 
 /// An answer, or that there is none. What went wrong inside is in the log alone.
@@ -97,7 +97,7 @@ struct BlobsQuery {
 async fn blobs(State(client): State<Arc<LightClient>>, Query(query): Query<BlobsQuery>) -> Response {
     let limit = query.limit.unwrap_or(100);
     if limit == 0 || limit > MOST {
-        return refused(StatusCode::BAD_REQUEST, format!("limit must be 1 to {MOST}"));
+        return refused(StatusCode::BAD_REQUEST, &format!("limit must be 1 to {MOST}"));
     }
     let standings = query.standing.map_or_else(|| Standing::ALL.to_vec(), |standing| vec![standing]);
     answer(client.blobs_report(query.after, standings, limit).await.map(Some))
@@ -129,7 +129,7 @@ async fn log(
         return refused(StatusCode::BAD_REQUEST, "from is above to");
     }
     if to - from > MOST_ENTRIES {
-        return refused(StatusCode::BAD_REQUEST, format!("a range has at most {MOST_ENTRIES} entries"));
+        return refused(StatusCode::BAD_REQUEST, &format!("a range has at most {MOST_ENTRIES} entries"));
     }
     answer(client.range_report(log, from, to).await)
 }

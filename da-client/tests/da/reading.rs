@@ -387,7 +387,7 @@ fn every_row_comes_from_the_nearest_copy_that_lives_and_tells_the_truth() {
             let kinds = sampled.faults.iter().map(|fault| fault.kind);
             match dead {
                 WrongRows => {
-                    assert!(kinds.clone().count() > 0 && kinds.clone().all(|it| it == FaultKind::Wrong))
+                    assert!(kinds.clone().count() > 0 && kinds.clone().all(|it| it == FaultKind::Wrong));
                 }
                 Down => assert!(kinds.clone().all(|it| it == FaultKind::Silent)),
                 _ => {}

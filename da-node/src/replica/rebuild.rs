@@ -362,8 +362,10 @@ impl Replica {
         blob: Box<EncodedBlob>,
         purpose: Purpose,
         room: Option<Reservation>,
-        memory: Reservation,
+        mut memory: Reservation,
     ) -> Arc<Whole> {
+        // What was decoded from is gone; whoever reads slowly keeps only the blob.
+        memory.shrink(weight(blob.shape()));
         let (id, bytes) = (blob.id(), room.as_ref().map(Reservation::bytes));
         let context = (purpose == Purpose::Repair).then_some(context);
         // Its memory is no longer that of a rebuild: others may begin.

@@ -32,7 +32,7 @@ struct Call {
     place: usize,
     seat: Seat,
     rows: Vec<RowIndex>,
-    /// Whether it holds not all of them.
+    /// Whether it holds none of them.
     rebuilds: bool,
     asked: Instant,
     /// How long that may take.
@@ -68,6 +68,8 @@ pub(super) struct Sampling<'a> {
     /// Calls that have not been answered.
     silent: BTreeMap<usize, Call>,
     calls: usize,
+    /// Somebody did not rebuild rows: those who hold them are asked before others who would have to.
+    is_refused: bool,
 }
 
 impl<'a> Sampling<'a> {
@@ -82,7 +84,7 @@ impl<'a> Sampling<'a> {
             faults: Vec::new(),
         };
         let (running, silent) = (FuturesUnordered::new(), BTreeMap::new());
-        Self { reader, context, plan, sampled, running, silent, calls: 0 }
+        Self { reader, context, plan, sampled, running, silent, calls: 0, is_refused: false }
     }
 
     pub(super) async fn run(mut self) -> Sampled {
@@ -98,21 +100,30 @@ impl<'a> Sampling<'a> {
         self.sampled
     }
 
-    /// Asks the next seat in the plan of each row, each seat once for all rows for which it is the next.
+    /// Asks the next seat in the plan of each row, each seat once for all rows that it holds and for which it is the next,
+    /// and once for all that it has to rebuild: where it cannot, it gives the others all the same.
     fn ask(&mut self, rows: Vec<RowIndex>) {
-        let mut questions: BTreeMap<usize, Vec<RowIndex>> = BTreeMap::new();
+        let mut questions: BTreeMap<(usize, bool), Vec<RowIndex>> = BTreeMap::new();
         for row in rows {
             if !self.sampled.verified.contains(&row)
                 && let Some(place) = self.next(row)
             {
-                questions.entry(place).or_default().push(row);
+                questions.entry((place, self.holds(place, row))).or_default().push(row);
             }
         }
-        for (place, rows) in questions {
+        for ((place, is_held), rows) in questions {
             if let Some(seat) = self.reader.committee.seats().get(place).cloned() {
-                self.call(place, seat, rows);
+                self.call(place, seat, rows, !is_held);
             }
         }
+    }
+
+    /// Whether a seat has to hold a row.
+    fn holds(&self, place: usize, row: RowIndex) -> bool {
+        let committee = &self.reader.committee;
+        committee.seats().get(place).is_some_and(|seat| {
+            placement::interval(committee, seat, &self.context.id(), self.context.shape()).contains(row)
+        })
     }
 
     /// The seat that is to be asked next for a row: no liar, and whoever lets others wait only where nobody else is left.
@@ -123,16 +134,18 @@ impl<'a> Sampling<'a> {
             seat.is_none_or(|seat| sampled.is_out(seat))
         };
         let is_late = |place: usize| silent.values().any(|call| call.place == place && call.is_handed_on);
-        let order = self.plan.get_mut(&row)?;
+        let mut order = self.plan.get(&row)?.clone();
         order.retain(|place| !is_out(*place));
-        let next = order.iter().position(|place| !is_late(*place)).unwrap_or(0);
-        order.remove(next)
+        let is_holder = |place: &usize| self.is_refused && !is_late(*place) && self.holds(*place, row);
+        let next = order.iter().position(is_holder);
+        let next = next.or_else(|| order.iter().position(|place| !is_late(*place))).unwrap_or(0);
+        let next = order.remove(next);
+        self.plan.insert(row, order);
+        next
     }
 
-    fn call(&mut self, place: usize, seat: Seat, rows: Vec<RowIndex>) {
+    fn call(&mut self, place: usize, seat: Seat, rows: Vec<RowIndex>, rebuilds: bool) {
         let (shape, reader) = (self.context.shape(), self.reader);
-        let held = placement::interval(&reader.committee, &seat, &self.context.id(), shape);
-        let rebuilds = !rows.iter().all(|row| held.contains(*row));
         let mut patience = reader.nearest.patience(&seat.address, self.bytes(&rows));
         if rebuilds {
             let data = gather::bytes(shape, shape.data());
@@ -173,6 +186,7 @@ impl<'a> Sampling<'a> {
             self.sampled.verified.extend(verified);
         }
         if let Some(fault) = fault {
+            self.is_refused |= call.rebuilds && fault.kind == FaultKind::Missing;
             fault.report();
             self.sampled.faults.push(fault);
         }
@@ -222,11 +236,12 @@ async fn ask(reader: Reader, context: Arc<BlobContext>, call: Call) -> Answer {
     let samples = match answer.await {
         Ok(samples) => samples,
         Err(error) => {
-            let fault = Fault::of(&seat, &error);
-            // Who cannot rebuild a blob may well give what it holds.
-            if !rebuilds || error.reason == Reason::Unreachable || fault.kind == FaultKind::Wrong {
-                reader.note(&fault);
+            let mut fault = Fault::of(&seat, &error);
+            if rebuilds && error.reason != Reason::Unreachable && fault.kind == FaultKind::Silent {
+                // Who cannot rebuild a blob now may well give what it holds.
+                fault.kind = FaultKind::Missing;
             }
+            reader.note(&fault);
             return (Vec::new(), Some(fault));
         }
     };
