@@ -25,7 +25,7 @@ help: ## This list
 
 demo: ## Build, start a network of five regions on this machine, and show what it survives
 	@bash .ci/deps
-	cargo build --release --locked -p meridian-client -p meridian-node -p meridian-integration --bins
+	cargo build $(CARGO_FLAGS) --bins
 	$(CARGO_TARGET_DIR)/release/demo
 
 test: lint deny ## Format, lints, all tests, licences and bans
@@ -44,25 +44,25 @@ bench: ## The codec beside its peers and a floor; writes docs/benchmarks.md
 	cargo bench --locked -p meridian-proofs --bench compare -- --record ../docs/benchmarks.md
 
 load: ## Put-to-certificate and get on a network of its own, with the floor beside it; writes docs/benchmarks.md
-	cargo run --release --locked -p meridian-integration --bin load -- --devnet --record docs/benchmarks.md
+	cargo run --release --locked --bin load -- --devnet --record docs/benchmarks.md
 
 repair: ## How fast a replica that lost its disk is whole again, beside a plain copy, and what the load loses meanwhile
-	cargo run --release --locked -p meridian-integration --bin repair
+	cargo run --release --locked --bin repair
 
 slow: ## What puts and reads lose while one replica is far away, or stands still again and again
-	cargo run --release --locked -p meridian-integration --bin slow
+	cargo run --release --locked --bin slow
 
 nearest: ## How long reads take from five places of the world, from the nearest copy and from others, and beside one that fails
-	cargo run --release --locked -p meridian-integration --bin nearest
+	cargo run --release --locked --bin nearest
 
 samples: ## What a light client's sample costs, at a replica that has to rebuild the rows and while regions are down
-	cargo run --release --locked -p meridian-integration --bin samples
+	cargo run --release --locked --bin samples
 
 light: ## What a light client takes: time for each blob, memory, catching up with a hundred thousand entries
-	cargo run --release --locked -p meridian-integration --bin light
+	cargo run --release --locked --bin light
 
 withholding: ## How many light clients notice that rows are withheld, beside the bounds that they report; writes docs/sampling.md and its figure
-	cargo run --release --locked -p meridian-integration --bin withholding -- --record docs/sampling.md
+	cargo run --release --locked --bin withholding -- --record docs/sampling.md
 
 soak: ## Tests that take hours: kills under load and at marked places, bad and simulated connections, damaged files, an hour without a chain
 	MERIDIAN_KILLS=$(KILLS) cargo test $(CARGO_FLAGS) --test kill -- --nocapture
