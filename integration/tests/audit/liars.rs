@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use meridian_client::audit::{Audit, CopyState, Outcome, RegionState, Sighting};
@@ -32,6 +33,14 @@ async fn beside(lie: Arc<dyn ReplicaLie>) -> Result<Network> {
         network.put(payload::noise(20_000 + usize::try_from(seed)?, seed)).await?;
     }
     held(&network, 1..5, 4).await?;
+    // Who has cosigned all of it is asked for it first. A liar that answers nothing never is, and is not waited for long.
+    let liar = network.channels().log(&network.seat(0)?.endpoint)?.within(Duration::from_secs(1));
+    let log = network.address(Name::Gateway(0))?;
+    let cosigned = eventually(Duration::from_secs(5), "a liar that has cosigned everything", async || {
+        let cosigned = liar.checkpoint(log).await.ok()??;
+        (cosigned.signed.checkpoint.size == 4).then_some(())
+    });
+    drop(cosigned.await);
     Ok(network)
 }
 

@@ -41,8 +41,8 @@ struct Call {
     is_handed_on: bool,
 }
 
-/// Rows that verified, and what was wrong.
-type Answer = (Vec<RowIndex>, Option<Fault>);
+/// Rows that verified, what was wrong, and whether that was no more than that rows cannot be rebuilt now.
+type Answer = (Vec<RowIndex>, Option<Fault>, bool);
 
 /// What became of a call by now.
 enum Step {
@@ -178,15 +178,15 @@ impl<'a> Sampling<'a> {
         self.ask(rows);
     }
 
-    fn take(&mut self, call: &Call, (verified, fault): Answer) {
+    fn take(&mut self, call: &Call, (verified, fault, is_refused): Answer) {
         self.silent.remove(&call.number);
+        self.is_refused |= is_refused;
         if !verified.is_empty() {
             self.reader.hedges.earn(self.bytes(&verified));
             self.sampled.regions.insert(call.seat.region);
             self.sampled.verified.extend(verified);
         }
         if let Some(fault) = fault {
-            self.is_refused |= call.rebuilds && fault.kind == FaultKind::Missing;
             fault.report();
             self.sampled.faults.push(fault);
         }
@@ -237,12 +237,14 @@ async fn ask(reader: Reader, context: Arc<BlobContext>, call: Call) -> Answer {
         Ok(samples) => samples,
         Err(error) => {
             let mut fault = Fault::of(&seat, &error);
-            if rebuilds && error.reason != Reason::Unreachable && fault.kind == FaultKind::Silent {
+            let is_refused =
+                rebuilds && error.reason != Reason::Unreachable && fault.kind == FaultKind::Silent;
+            if is_refused {
                 // Who cannot rebuild a blob now may well give what it holds.
                 fault.kind = FaultKind::Missing;
             }
             reader.note(&fault);
-            return (Vec::new(), Some(fault));
+            return (Vec::new(), Some(fault), is_refused);
         }
     };
     // To rebuild rows takes time whoever does it: that says nothing about the way.
@@ -264,8 +266,11 @@ async fn ask(reader: Reader, context: Arc<BlobContext>, call: Call) -> Answer {
         Ok((verified, wrong)) => {
             let fault = wrong.map(|what| Fault::wrong(&seat, what));
             fault.iter().for_each(|fault| reader.note(fault));
-            (verified, fault)
+            (verified, fault, false)
         }
-        Err(error) => (Vec::new(), Some(Fault { kind: FaultKind::Silent, ..Fault::wrong(&seat, error) })),
+        Err(error) => {
+            let fault = Fault { kind: FaultKind::Silent, ..Fault::wrong(&seat, error) };
+            (Vec::new(), Some(fault), false)
+        }
     }
 }
