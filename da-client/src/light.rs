@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use self::peers::Peer;
 use self::state::{State, StateError};
 use crate::fetch::Readers;
-use crate::submit::unix_now;
+use crate::submit::{unix_millis, unix_now};
 
 /// Time between two looks for new heads, where none is announced.
 const LOOK: Duration = Duration::from_secs(2);
@@ -117,6 +117,7 @@ impl LightClient {
     pub fn open(readers: Readers, settings: Settings) -> Result<Self, LightError> {
         let domain = readers.view().epochs.latest().committee.domain();
         let state = Arc::new(State::open(&settings.folder, &domain)?);
+        state.hurry(unix_millis())?;
         let peers = settings.peers.iter().cloned().map(Peer::new).collect::<Result<_, _>>();
         let peers = peers.map_err(LightError::Peer)?;
         let (refused, evidence) = (Mutex::default(), Mutex::default());

@@ -341,6 +341,24 @@ impl State {
         Ok(write.commit()?)
     }
 
+    /// Makes everything due that was asked for in vain, at a time in unix milliseconds: whoever begins anew does not wait.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn hurry(&self, now: u64) -> Result<(), StateError> {
+        let write = self.write(Durability::None)?;
+        {
+            let mut saving = Saving::new(&write)?;
+            let again = saving.again.iter()?.map(|found| found.map(|(key, _)| split(key.value()).1));
+            for id in again.collect::<Result<Vec<_>, _>>()? {
+                if let Some(blob) = saving.blob(&id)? {
+                    saving.save(&id, &BlobRecord { due: Some(now), ..blob })?;
+                }
+            }
+        }
+        Ok(write.commit()?)
+    }
+
     /// Calls withheld whatever was asked for in vain for so many seconds, none of them before `from`: blobs, and entries of
     /// logs.
     ///

@@ -129,6 +129,8 @@ fn fresh_blobs_do_not_wait_behind_those_that_were_asked_for_in_vain() {
     let due = |again| ids(&state.due(u64::MAX, again, 9, &BTreeSet::new()).unwrap());
     assert_eq!((due(false), due(true)), (vec![id(0), id(2)], vec![id(1)]));
     assert_eq!(state.next_due(&BTreeSet::new()).unwrap(), Some(7));
+    state.hurry(3).unwrap();
+    assert_eq!(state.next_due(&BTreeSet::new()).unwrap(), Some(3));
     // After so long, and not for the time before the client began.
     for (now, from, withheld) in [(NOW + 4, 0, 0), (NOW + 9, NOW + 5, 0), (NOW + 5, 0, 1)] {
         state.judge(now, from, 5).unwrap();
