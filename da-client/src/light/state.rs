@@ -10,8 +10,6 @@ use std::path::{Path, PathBuf};
 use meridian_proofs::checkpoint::{CosignedCheckpoint, Domain};
 use meridian_proofs::ids::BlobId;
 use meridian_proofs::{Address, B256};
-use meridian_proto::wire;
-use prost::Message;
 use redb::{
     Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
     WriteTransaction,
@@ -22,6 +20,7 @@ use thiserror::Error;
 
 use super::record::{BlobRecord, Known, LogRecord, Placed, Standing};
 use super::statement::Combined;
+use crate::evidence::Statement;
 
 /// Bytes of the database that are kept in memory.
 const CACHE: usize = 8 << 20;
@@ -549,7 +548,7 @@ impl State {
     pub fn keep_checkpoint(&self, checkpoint: &CosignedCheckpoint) -> Result<(), StateError> {
         let signed = checkpoint.signed.checkpoint;
         let key = checkpoint_key(&signed.gateway, signed.size, &signed.root);
-        let message = wire::CosignedCheckpoint::from(checkpoint.clone()).encode_to_vec();
+        let message = encode(&Statement::from(checkpoint))?;
         // Cosignatures that are known already stay.
         let known = self.read()?.open_table(CHECKPOINTS)?.get(&key)?.map(|known| known.value().len());
         if known.is_some_and(|known| known >= message.len()) {
@@ -583,10 +582,10 @@ impl State {
         let mut checkpoints = Vec::new();
         for found in table.range::<&[u8; 60]>(&first..=&last)? {
             let (_, message) = found?;
-            let message = wire::CosignedCheckpoint::decode(message.value()).ok();
-            match message.and_then(|message| CosignedCheckpoint::try_from(message).ok()) {
-                Some(checkpoint) => checkpoints.push(checkpoint),
-                None => tracing::error!("a kept checkpoint is damaged"),
+            let statement: Statement = decode(message.value())?;
+            match statement.checkpoint() {
+                Ok(checkpoint) => checkpoints.push(checkpoint),
+                Err(error) => tracing::error!(%error, "a kept checkpoint is damaged"),
             }
         }
         Ok(checkpoints)

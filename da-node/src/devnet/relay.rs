@@ -419,6 +419,10 @@ mod tests {
         let (written, read) = tokio::join!(caller.write_all(&sent[100_000..]), called.read_exact(&mut came));
         written.and(read.map(drop)).unwrap();
         assert!(begun.elapsed() >= 3 * DRIP && came == sent[100_000..]);
+        // What came is counted once it was written.
+        while wire.carried() < 300_000 {
+            tokio::task::yield_now().await;
+        }
         assert_eq!((wire.carried(), wire.carried_back()), (300_000, 0));
     }
 
