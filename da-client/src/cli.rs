@@ -1,5 +1,6 @@
 //! The `da` command.
 
+mod altda;
 pub mod args;
 mod audit;
 mod cert;
@@ -20,6 +21,7 @@ pub mod report;
 mod sample;
 pub mod schema;
 mod session;
+mod stop;
 mod telemetry;
 mod text;
 mod trace;
@@ -31,7 +33,7 @@ use clap::Parser;
 use tracing::Instrument;
 use tracing_subscriber::filter::LevelFilter;
 
-use args::{CertCommand, Cli, Command, EvidenceCommand, LightCommand, LogCommand};
+use args::{AltDaCommand, CertCommand, Cli, Command, EvidenceCommand, LightCommand, LogCommand};
 use exit::{Exit, Problem};
 use report::{ErrorBody, ErrorReport};
 use schema::Described;
@@ -120,6 +122,7 @@ async fn execute(command: Command, session: &Session) -> Result<Printed, Problem
             Some(LightCommand::Status(status)) => light::status(status).await,
             None => light::run(args, session).await,
         },
+        Command::Altda(AltDaCommand::Serve(args)) => altda::serve(args, session).await,
         Command::Evidence(EvidenceCommand::Verify(args)) => evidence::verify(&args, session),
         Command::Evidence(EvidenceCommand::Import(args)) => evidence::import(&args, session),
         Command::Completions(args) => docs::completions(args.shell),
@@ -131,6 +134,7 @@ impl Command {
     /// What is logged without RUST_LOG: an error of a command is one line, and what runs on tells what it does.
     fn level(&self) -> LevelFilter {
         match self {
+            Self::Altda(_) => LevelFilter::INFO,
             Self::Light(args) if args.command.is_none() && !args.once => LevelFilter::INFO,
             _ => LevelFilter::OFF,
         }
@@ -157,6 +161,7 @@ impl Command {
             Self::Log(LogCommand::Verify(_)) => "log verify",
             Self::Light(args) if args.command.is_some() => "light status",
             Self::Light(_) => "light",
+            Self::Altda(AltDaCommand::Serve(_)) => "altda serve",
             Self::Evidence(EvidenceCommand::Verify(_)) => "evidence verify",
             Self::Evidence(EvidenceCommand::Import(_)) => "evidence import",
             Self::Completions(_) => "completions",

@@ -10,13 +10,17 @@ use std::path::Path;
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let name = path.file_name().ok_or_else(|| io::Error::other("not the name of a file"))?;
     let mut part = name.to_owned();
-    part.push(format!(".{}.part", std::process::id()));
+    // Nobody else writes there: no other thread, and nobody elsewhere who shares the folder.
+    part.push(format!(".{:016x}.part", getrandom::u64().map_err(io::Error::other)?));
     let part = path.with_file_name(part);
     let written = std::fs::File::create(&part).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()
     });
-    let placed = written.and_then(|()| std::fs::rename(&part, path));
+    let placed = written.and_then(|()| std::fs::rename(&part, path)).and_then(|()| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    });
     if placed.is_err() {
         // Already failing: the first error says more than one about the remains.
         let _ = std::fs::remove_file(&part);
@@ -35,6 +39,19 @@ mod tests {
         write_whole(&path, b"one").unwrap();
         write_whole(&path, b"two").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn threads_that_write_the_same_file_do_not_see_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..20).for_each(|_| write_whole(&path, b"same").unwrap()));
+            }
+        });
+        assert_eq!(std::fs::read(&path).unwrap(), b"same");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

@@ -1,5 +1,6 @@
 //! The client library of Meridian: everything that a reader or submitter does.
 
+pub mod altda;
 pub mod audit;
 pub mod certificates;
 pub mod chain;

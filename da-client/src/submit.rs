@@ -9,7 +9,7 @@ use meridian_proofs::Address;
 use meridian_proofs::certificate::{Certificate, CertificateError, Verified};
 use meridian_proofs::committee::epochs::Epochs;
 use meridian_proofs::committee::{Committee, RegionId};
-use meridian_proofs::encode;
+use meridian_proofs::encode::{self, EncodeError};
 use meridian_proofs::hash::Blake3;
 use meridian_proofs::ids::{BlobId, Namespace, PayloadHash};
 use meridian_proofs::shape::{LengthError, PayloadLength};
@@ -18,6 +18,7 @@ use meridian_proto::convert::PutStart;
 use meridian_proto::error::{ApiError, Class};
 use thiserror::Error;
 use tokio::sync::watch;
+use tokio::task::JoinError;
 
 use crate::Progress;
 use crate::chain::view::View;
@@ -34,7 +35,7 @@ pub fn least_expiry(now: u64, retention: u64) -> u64 {
 }
 
 /// By how many seconds a gateway's clock may differ from ours.
-const CLOCK_SLACK: u64 = 120;
+pub(crate) const CLOCK_SLACK: u64 = 120;
 
 /// Longest wait for a gateway, beside what the upload takes.
 const PUT_DEADLINE: Duration = Duration::from_secs(60);
@@ -166,6 +167,30 @@ pub struct Submitter {
     channels: Channels,
     gateways: Vec<String>,
     now: fn() -> u64,
+    /// Longest wait for a gateway, beside what the upload takes.
+    wait: Duration,
+    insists: bool,
+}
+
+/// What a payload is, computed by ourselves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// Its blob id, under the KZG root of the put.
+    pub id: BlobId,
+    /// Its hash where the put asks for it, else unbound.
+    pub payload_hash: PayloadHash,
+}
+
+impl Identity {
+    /// Hashes and encodes a payload.
+    ///
+    /// # Errors
+    /// The payload is empty or too long.
+    pub fn of(payload: &[u8], bind_payload_hash: bool, kzg_root: B256) -> Result<Self, EncodeError> {
+        let id = encode::encode::<Blake3>(payload, kzg_root)?.id();
+        let hash = || PayloadHash(keccak256(payload));
+        Ok(Self { id, payload_hash: if bind_payload_hash { hash() } else { PayloadHash::UNBOUND } })
+    }
 }
 
 /// What the payload must be certified as.
@@ -189,7 +214,19 @@ impl Submitter {
     /// Tries the gateways in their order, and takes certificates of the epochs that are open then.
     #[must_use]
     pub fn new(view: watch::Receiver<Arc<View>>, channels: Channels, gateways: Vec<String>) -> Self {
-        Self { view, channels, gateways, now: unix_now }
+        Self { view, channels, gateways, now: unix_now, wait: PUT_DEADLINE, insists: false }
+    }
+
+    /// Waits for each gateway no longer than this, beside what the upload takes.
+    #[must_use]
+    pub fn waiting(self, wait: Duration) -> Self {
+        Self { wait: wait.min(PUT_DEADLINE), ..self }
+    }
+
+    /// Asks the other gateways also when one refuses the request for good: what one says of it is not what all do.
+    #[must_use]
+    pub fn insisting(self) -> Self {
+        Self { insists: true, ..self }
     }
 
     /// Takes the time at which a put begins from elsewhere than the machine's clock, unix seconds. An earlier time than
@@ -213,17 +250,39 @@ impl Submitter {
         options: &PutOptions,
         progress: &dyn Progress,
     ) -> Result<Receipt, PutError> {
-        let length = PayloadLength::try_from(u64::try_from(payload.len()).unwrap_or(u64::MAX))?;
-        let now = (self.now)();
         let (own, bind) = (payload.clone(), options.bind_payload_hash);
         let kzg_root = options.kzg_root.unwrap_or(B256::ZERO);
-        let mut identity = tokio::task::spawn_blocking(move || {
-            let id = encode::encode::<Blake3>(&own, kzg_root).map(|blob| blob.id());
-            id.map(|id| (id, if bind { PayloadHash(keccak256(&own)) } else { PayloadHash::UNBOUND }))
-        });
+        let identity = tokio::task::spawn_blocking(move || Identity::of(&own, bind, kzg_root));
+        self.put_identified(payload, identity, options, progress).await
+    }
+
+    /// Puts a payload whose identity is known: see [`Self::put`].
+    ///
+    /// # Errors
+    /// See [`PutError`].
+    pub async fn put_as(
+        &self,
+        payload: Bytes,
+        identity: Identity,
+        options: &PutOptions,
+        progress: &dyn Progress,
+    ) -> Result<Receipt, PutError> {
+        let identity = std::future::ready(Ok::<_, JoinError>(Ok::<_, EncodeError>(identity)));
+        self.put_identified(payload, identity, options, progress).await
+    }
+
+    async fn put_identified(
+        &self,
+        payload: Bytes,
+        mut identity: impl Future<Output = Result<Result<Identity, EncodeError>, JoinError>> + Unpin,
+        options: &PutOptions,
+        progress: &dyn Progress,
+    ) -> Result<Receipt, PutError> {
+        let length = PayloadLength::try_from(u64::try_from(payload.len()).unwrap_or(u64::MAX))?;
+        let now = (self.now)();
         let mut known = None;
         if let Some(expected) = options.expected {
-            let (id, _) = *known.insert(joined(&mut identity).await?);
+            let Identity { id, .. } = *known.insert(joined(&mut identity).await?);
             if id != expected {
                 return Err(PutError::OtherId { expected, computed: id });
             }
@@ -236,13 +295,13 @@ impl Submitter {
             expected_blob_id: options.expected,
             kzg_root: options.kzg_root.filter(|root| *root != B256::ZERO),
         };
-        let deadline = PUT_DEADLINE + Duration::from_secs(length.get() / PUT_RATE);
+        let deadline = self.wait + Duration::from_secs(length.get() / PUT_RATE);
         let mut failed = Vec::new();
         for gateway in &self.gateways {
             progress.start(length.get());
             let failure = match self.upload(gateway, start, payload.clone(), deadline, progress).await {
                 Ok(certificate) => {
-                    let (id, payload_hash) = match known {
+                    let Identity { id, payload_hash } = match known {
                         Some(known) => known,
                         None => *known.insert(joined(&mut identity).await?),
                     };
@@ -274,7 +333,7 @@ impl Submitter {
                 }
                 Err(error) => Failure::Call(error),
             };
-            let last = !failure.may_work_elsewhere();
+            let last = !self.insists && !failure.may_work_elsewhere();
             tracing::info!(gateway, %failure, "gateway failed");
             failed.push(Attempt { gateway: gateway.clone(), failure });
             if last {
@@ -321,7 +380,7 @@ impl Failure {
     }
 
     /// Whether another gateway may do better.
-    fn may_work_elsewhere(&self) -> bool {
+    pub(crate) fn may_work_elsewhere(&self) -> bool {
         match self {
             Self::Call(error) => error.is_retryable() || error.class() == Class::Internal,
             Self::Certificate(_) => true,
@@ -407,9 +466,9 @@ pub(crate) fn unix_millis() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-async fn joined<E: std::fmt::Display>(
-    identity: &mut tokio::task::JoinHandle<Result<(BlobId, PayloadHash), E>>,
-) -> Result<(BlobId, PayloadHash), PutError> {
+async fn joined(
+    identity: &mut (impl Future<Output = Result<Result<Identity, EncodeError>, JoinError>> + Unpin),
+) -> Result<Identity, PutError> {
     match identity.await {
         Ok(Ok(identity)) => Ok(identity),
         Ok(Err(error)) => Err(PutError::Internal(error.to_string())),

@@ -132,7 +132,8 @@ impl ApiError {
 }
 
 /// The trace id of the current span, where there is one.
-fn trace_id() -> Option<String> {
+#[must_use]
+pub fn trace_id() -> Option<String> {
     let context = tracing::Span::current().context();
     let span = context.span();
     let span = span.span_context();

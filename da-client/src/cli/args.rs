@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use meridian_proofs::Address;
 use meridian_proofs::ids::{BlobId, Namespace, PayloadHash};
+use meridian_proofs::shape::MAX_PAYLOAD;
 
 use super::exit::Exit;
+use crate::altda::KECCAK_LIMIT;
 use crate::chain::settled::Settled;
 use crate::nearest::Position;
 
@@ -132,6 +134,9 @@ pub enum Command {
     /// Follow all logs, sample every blob, and report an honest confidence, until SIGTERM or SIGINT
     #[command(args_conflicts_with_subcommands = true)]
     Light(LightArgs),
+    /// Serve OP Stack batchers and nodes in Alt-DA mode
+    #[command(subcommand)]
+    Altda(AltDaCommand),
     /// Check or import evidence that a gateway signed two logs
     #[command(subcommand)]
     Evidence(EvidenceCommand),
@@ -419,6 +424,64 @@ pub struct LightStatusArgs {
     pub http: String,
 }
 
+/// The commands about OP Stack Alt-DA.
+#[derive(Subcommand, Debug)]
+pub enum AltDaCommand {
+    /// Serve as the DA server of op-batcher and op-node, until SIGTERM or SIGINT
+    Serve(AltDaArgs),
+}
+
+/// Arguments of `da altda serve`.
+#[derive(Args, Debug)]
+pub struct AltDaArgs {
+    /// Where to serve: what --altda.da-server of op-batcher and op-node names
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3100")]
+    pub listen: SocketAddr,
+    /// Whose blobs the inputs are: 32 bytes in hex [default: zero]
+    #[arg(long, value_name = "HEX", value_parser = namespace)]
+    pub namespace: Option<Namespace>,
+    /// How long to keep them: seconds, or like 14d. Longer than challenge and resolve window of the rollup together
+    /// [default: 14d, or the committee's limit next to it]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub retention: Option<u64>,
+    /// Longest input of a keccak commitment in bytes: a derivation skips what is longer than it was built for
+    #[arg(long, value_name = "BYTES", default_value_t = KECCAK_LIMIT as u64, value_parser = input_limit())]
+    pub keccak_limit: u64,
+    /// Longest input of a generic commitment in bytes, put or read
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = input_limit())]
+    pub generic_limit: u64,
+    /// For how long a request that fails for now is tried again before the client is told: seconds, or like 1m. The last try
+    /// may take 8 s more; the shortest timeouts of clients are 30 s
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "20")]
+    pub patience: u64,
+    /// Whether a put of a generic commitment that fails for longer gets a 5xx, which some batchers take as "post to L1
+    /// instead"
+    #[arg(long, value_enum, default_value = "never")]
+    pub failover: FailoverArg,
+    /// Answer 418 with the reason for commitments that a derivation has to drop. Only for nodes that know it: others
+    /// try again for ever, as with any other status
+    #[arg(long)]
+    pub drop_status: bool,
+    /// Memory for inputs that may be read again, in bytes; 0 for none
+    #[arg(long, value_name = "BYTES", default_value_t = 256 << 20)]
+    pub cache: u64,
+    /// Memory for inputs that are being put, in bytes: others wait
+    #[arg(long, value_name = "BYTES", default_value_t = 256 << 20)]
+    pub memory: u64,
+    /// Keep a copy of everything that passes in this folder, and read from there first
+    #[arg(long, value_name = "DIR")]
+    pub archive: Option<PathBuf>,
+}
+
+/// Whether batchers may be told to leave.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum FailoverArg {
+    /// They are told to try again
+    Never,
+    /// Puts of generic commitments may fail with 5xx
+    Generic,
+}
+
 /// The commands about evidence.
 #[derive(Subcommand, Debug)]
 pub enum EvidenceCommand {
@@ -492,6 +555,11 @@ fn endpoint(text: &str) -> Result<String, String> {
         return Err("not of the form http://HOST:PORT".to_owned());
     }
     Ok(url.trim_end_matches('/').to_owned())
+}
+
+/// A length that an input may have.
+fn input_limit() -> clap::builder::RangedU64ValueParser<u64> {
+    clap::value_parser!(u64).range(1..=MAX_PAYLOAD)
 }
 
 /// A namespace: 32 bytes in hex, with or without 0x.

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use alloy::transports::http::reqwest::Url;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 use super::Printed;
 use super::args::{LightArgs, LightStatusArgs};
 use super::exit::{Exit, Problem};
 use super::session::Session;
+use super::stop;
 use super::text::{known, table};
 use crate::fetch::Readers;
 use crate::light::peers::Peer;
@@ -77,7 +76,7 @@ pub(crate) async fn run(args: LightArgs, session: &Session) -> Result<Printed, P
         let next = "name another address with --http; da light status shows a light client that runs";
         Problem::new(Exit::Local, "HTTP", format!("{}: {error}", args.http), next)
     })?;
-    let stop = stop_signal()?;
+    let stop = stop::signalled()?;
     let source = tokio::select! {
         source = session.source() => source?,
         () = stop.cancelled() => {
@@ -112,22 +111,6 @@ pub(crate) async fn status(args: &LightStatusArgs) -> Result<Printed, Problem> {
     };
     let report: LightReport = Peer::new(url).map_err(silent)?.get("status").await.map_err(silent)?;
     Printed::new(&report, text(&report))
-}
-
-/// What is cancelled by SIGTERM or SIGINT.
-fn stop_signal() -> Result<CancellationToken, Problem> {
-    let stop = CancellationToken::new();
-    let mut terminate = signal(SignalKind::terminate()).map_err(Problem::local)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Problem::local)?;
-    let stopped = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        stopped.cancel();
-    });
-    Ok(stop)
 }
 
 /// A report, and what is wrong decides how the program ends.

@@ -168,6 +168,11 @@ impl Session {
         Ok(self.committee.get_or_init(|| Arc::new(committee)).clone())
     }
 
+    /// The gateways that were named.
+    pub(crate) fn named_gateways(&self) -> &[String] {
+        &self.global.gateway
+    }
+
     /// The gateways that were named, or those of the committee.
     pub(crate) fn gateways(&self, committee: &Committee) -> Vec<String> {
         if self.global.gateway.is_empty() {

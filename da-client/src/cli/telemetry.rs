@@ -1,5 +1,7 @@
 //! Logs on standard error as RUST_LOG says, traces to an OTLP endpoint where one is given.
 
+use std::io::IsTerminal;
+
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
@@ -37,7 +39,9 @@ impl Telemetry {
         let traces =
             tracing_opentelemetry::layer().with_tracer(provider.tracer("da")).with_filter(LevelFilter::INFO);
         let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
-        let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter);
+        let stderr = std::io::stderr;
+        let logs = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal());
+        let logs = logs.with_filter(filter);
         tracing_subscriber::registry().with(traces).with(logs).try_init().map_err(Problem::local)?;
         Ok(Self { provider })
     }

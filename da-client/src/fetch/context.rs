@@ -142,6 +142,15 @@ impl Reader {
     /// # Errors
     /// As [`Reader::context`].
     pub async fn resolve(&self, hash: PayloadHash) -> Result<Vec<BlobId>, ReadError> {
+        Ok(self.named(hash).await?.0)
+    }
+
+    /// Like [`Reader::resolve`], and whether it is certain all the same that there is none: enough regions deny it, and
+    /// those who name blobs lie.
+    pub(crate) async fn named(
+        &self,
+        hash: PayloadHash,
+    ) -> Result<(Vec<BlobId>, Option<ReadError>), ReadError> {
         let mut denials = Denials::default();
         let mut faults = Vec::new();
         let mut named: BTreeMap<BlobId, (usize, BTreeSet<RegionId>)> = BTreeMap::new();
@@ -156,6 +165,11 @@ impl Reader {
                         *first = place.min(*first);
                         regions.insert(seat.region);
                     }
+                    // What most regions name needs no waiting for who is slow.
+                    let most = self.committee.regions().len() / 2;
+                    if named.values().any(|(_, regions)| regions.len() > most) {
+                        break;
+                    }
                 }
                 Err(error) => {
                     let fault = denials.fault(&seat, &error);
@@ -164,8 +178,9 @@ impl Reader {
                 }
             }
         }
+        let absence = self.not_found(&denials, faults);
         if named.is_empty() {
-            return Err(self.not_found(&denials, faults));
+            return Err(absence);
         }
         let mut order: Vec<_> = named
             .into_iter()
@@ -173,7 +188,8 @@ impl Reader {
             .collect();
         order.sort_unstable();
         order.truncate(MAX_ALIASES);
-        Ok(order.into_iter().map(|(_, _, id)| id).collect())
+        let ids = order.into_iter().map(|(_, _, id)| id).collect();
+        Ok((ids, Some(absence).filter(|absence| !absence.is_passing())))
     }
 
     /// Asks for a blob, and for no more than so many bytes of its rows: the nearest seat when distances are known, or `first`

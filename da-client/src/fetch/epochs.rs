@@ -59,6 +59,12 @@ impl Readers {
         self.view.clone()
     }
 
+    /// The connections that are used.
+    #[must_use]
+    pub fn channels(&self) -> &Channels {
+        &self.channels
+    }
+
     /// The reader of the current epoch.
     #[must_use]
     pub fn current(&self) -> Reader {

@@ -73,11 +73,23 @@ impl Reader {
         hash: PayloadHash,
         progress: &dyn Progress,
     ) -> Result<Fetched, ReadError> {
+        let ids = self.resolve(hash).await?;
+        self.payload_among(&ids, hash, u64::MAX, progress).await
+    }
+
+    /// The payload with a hash, of one of these blobs. Blobs longer than `longest` bytes are passed over, too.
+    pub(crate) async fn payload_among(
+        &self,
+        ids: &[BlobId],
+        hash: PayloadHash,
+        longest: u64,
+        progress: &dyn Progress,
+    ) -> Result<Fetched, ReadError> {
         let mut worst: Option<ReadError> = None;
-        for id in self.resolve(hash).await? {
-            match self.payload_with_hash(id, hash, progress).await {
+        for id in ids {
+            match self.payload_with_hash(*id, hash, longest, progress).await {
                 Ok(Some(fetched)) => return Ok(fetched),
-                Ok(None) => tracing::warn!(%id, %hash, "a replica named a blob of another payload hash"),
+                Ok(None) => tracing::warn!(%id, %hash, "a replica named a blob that it cannot be"),
                 // What cannot be had now may be the blob that was asked for, whatever is certain of the others.
                 Err(error) if worst.as_ref().is_some_and(ReadError::is_passing) => drop(error),
                 Err(error) => worst = Some(error),
@@ -91,9 +103,14 @@ impl Reader {
         &self,
         id: BlobId,
         hash: PayloadHash,
+        longest: u64,
         progress: &dyn Progress,
     ) -> Result<Option<Fetched>, ReadError> {
-        let fetched = self.read_unbound(self.open(id).await?, None, progress).await?;
+        let found = self.open(id).await?;
+        if found.context.header().length.get() > longest {
+            return Ok(None);
+        }
+        let fetched = self.read_unbound(found, None, progress).await?;
         let payload = fetched.payload.clone();
         if self.compute(move || keccak256(&payload)).await? != hash.0 {
             return Ok(None);
