@@ -35,6 +35,7 @@ pub mod crooked;
 pub mod denier;
 pub mod empty_claims;
 pub mod false_alarm;
+pub mod false_alias;
 pub mod false_certificate;
 pub mod flood;
 pub mod foreign_epoch;
