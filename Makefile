@@ -7,21 +7,22 @@ FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= $(notdir $(wildcard proofs/fuzz/corpus/*))
 
 # For the soak: how many members are killed, how many files damaged, how often a host is killed at each marked place, how
-# many rounds the storm over bad connections has, how many networks are simulated, and how long no endpoint of the chain
-# answers.
+# many rounds the storm over bad connections has, how many networks are simulated, how long no endpoint of the chain
+# answers, and how long an OP Stack client goes on while a member is killed every half minute.
 KILLS ?= 1000
 DAMAGE ?= 10000
 POINTS ?= 20
 ROUNDS ?= 600
 SEEDS ?= 1000
 OUTAGE_SECONDS ?= 3600
+ALTDA_SECONDS ?= 1800
 
 CARGO_FLAGS := --release --locked --workspace
 
-.PHONY: help demo test lint bench load repair slow nearest samples light withholding soak deny fixtures fuzz
+.PHONY: help demo test lint bench load repair slow nearest samples altda opstack opstack-up light withholding soak deny fixtures fuzz
 
 help: ## This list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 
 demo: ## Build, start a network of five regions on this machine, and show what it survives
 	@bash .ci/deps
@@ -58,6 +59,19 @@ nearest: ## How long reads take from five places of the world, from the nearest 
 samples: ## What a light client's sample costs, at a replica that has to rebuild the rows and while regions are down
 	cargo run --release --locked --bin samples
 
+altda: ## What OP Stack clients see of da altda serve, beside the OP Stack's reference server; needs Go
+	cargo run --release --locked --bin altda
+
+opstack: ## A whole OP Stack chain on a Meridian devnet, in both modes and under faults; needs Go and 800 MB of modules
+	@bash .ci/deps
+	cargo build $(CARGO_FLAGS) --bins
+	$(CARGO_TARGET_DIR)/release/opstack
+
+opstack-up: ## The same chain, left running to play with until Ctrl-C
+	@bash .ci/deps
+	cargo build $(CARGO_FLAGS) --bins
+	$(CARGO_TARGET_DIR)/release/opstack --up
+
 light: ## What a light client takes: time for each blob, memory, catching up with a hundred thousand entries
 	cargo run --release --locked --bin light
 
@@ -70,6 +84,7 @@ soak: ## Tests that take hours: kills under load and at marked places, bad and s
 	MERIDIAN_ROUNDS=$(ROUNDS) cargo test $(CARGO_FLAGS) --test network -- --nocapture
 	MERIDIAN_SEEDS=$(SEEDS) cargo test $(CARGO_FLAGS) --test simulation -- --nocapture
 	MERIDIAN_DAMAGE=$(DAMAGE) cargo test $(CARGO_FLAGS) --test damage -- --nocapture
+	MERIDIAN_ALTDA_SECONDS=$(ALTDA_SECONDS) cargo test $(CARGO_FLAGS) --test op_alt_da members_are_killed -- --nocapture
 	OUTAGE_SECONDS=$(OUTAGE_SECONDS) cargo test $(CARGO_FLAGS) --test anchor an_outage -- --nocapture
 
 fixtures: ## Rewrite the generated parts of docs and test vectors; look at the difference before committing it
