@@ -59,6 +59,10 @@ const PUT_TRY: Duration = Duration::from_secs(5);
 const AVOID: Duration = Duration::from_secs(60);
 /// Reads at a time, from the archive or the network.
 const READS: usize = 16;
+/// Reads that are answered or wait at a time.
+const GETS: usize = 1024;
+/// Longest wait for the archive's disk.
+const ARCHIVE: Duration = Duration::from_secs(5);
 /// Most bytes of certificates that are kept.
 const CERTIFICATES: u64 = 32 << 20;
 
@@ -123,6 +127,7 @@ pub struct AltDa {
     archive: Option<Archive>,
     memory: Arc<Semaphore>,
     reads: Semaphore,
+    gets: Arc<Semaphore>,
     readiness: Readiness,
     registry: Registry,
     metrics: Metrics,
@@ -159,6 +164,7 @@ impl AltDa {
             archive,
             memory: body::budget(settings.memory_bytes),
             reads: Semaphore::new(READS),
+            gets: Arc::new(Semaphore::new(GETS)),
             readiness: Readiness::default(),
             registry,
             metrics,
@@ -194,7 +200,7 @@ impl AltDa {
         }
         let least = least_expiry(unix_now(), self.retention());
         if let Some(known) = self.certificates.get(&commitment).await
-            && known.entry.expiry < least
+            && known.entry.expiry.saturating_add(CLOCK_SLACK) < least
         {
             self.certificates.invalidate(&commitment).await;
         }
@@ -204,7 +210,7 @@ impl AltDa {
             let put = this.certify(mode, identity, input.clone(), deadline);
             let entry = this.certificates.entry(commitment).or_try_insert_with(put).await;
             let is_fresh = entry.map_err(|refusal| Refusal::clone(&refusal))?.is_fresh();
-            this.keep(commitment, &input).await;
+            this.keep(commitment, &input, false).await;
             this.metrics.repeated(!is_fresh);
             if is_fresh {
                 this.inputs.insert(commitment, input).await;
@@ -255,8 +261,14 @@ impl AltDa {
     /// The input of a commitment, verified: from memory, the archive, or the nearest copy. Equal reads share one, which goes
     /// on when its caller goes away.
     async fn get(self: &Arc<Self>, commitment: Commitment, deadline: Instant) -> Result<Bytes, Refusal> {
+        // They go on when their callers go away.
+        let Ok(permit) = Arc::clone(&self.gets).try_acquire_owned() else {
+            let message = "as many inputs are being asked for as may be at a time".to_owned();
+            return Err(Refusal::Busy(message, Duration::from_secs(1)));
+        };
         let this = Arc::clone(self);
         let read = async move {
+            let _permit = permit;
             let fetched = this.fetch(commitment, deadline);
             let entry = this.inputs.entry(commitment).or_try_insert_with(fetched).await;
             let entry = entry.map_err(|refusal| Refusal::clone(&refusal))?;
@@ -271,7 +283,10 @@ impl AltDa {
     async fn fetch(&self, commitment: Commitment, deadline: Instant) -> Result<Bytes, Refusal> {
         let _permit = self.read_permit(deadline).await?;
         let archived = match &self.archive {
-            Some(archive) => archive.read(commitment).await,
+            Some(archive) => {
+                let read = timeout(ARCHIVE, archive.read(commitment)).await;
+                read.unwrap_or_else(|late| Err(std::io::Error::other(late)))
+            }
             None => Ok(None),
         };
         match archived {
@@ -288,9 +303,10 @@ impl AltDa {
         let longest = u64::try_from(self.settings.limit(commitment.mode())).unwrap_or(u64::MAX);
         let read = |reader: Reader| async move { read_one(&reader, commitment, longest).await };
         let try_once = |left: Duration| async move {
+            let asked = unix_now();
             match timeout(left.max(READ_TRY), self.readers.first(None, read)).await {
                 Ok(Ok((input, _))) => input,
-                Ok(Err(error)) => Err(self.certain(Refusal::of_read(&error))),
+                Ok(Err(error)) => Err(self.certain(Refusal::of_read(&error), asked)),
                 Err(_) => Err(Refusal::Unavailable("no copy could be read in time".to_owned())),
             }
         };
@@ -301,7 +317,7 @@ impl AltDa {
             _ => refusal,
         })?;
         self.metrics.read_from("network");
-        self.keep(commitment, &input).await;
+        self.keep(commitment, &input, archived.is_err()).await;
         Ok(input)
     }
 
@@ -327,10 +343,10 @@ impl AltDa {
         let _permit = self.read_permit(deadline).await?;
         let gateways = &self.gateways();
         let read = |reader: Reader| async move { certificate_of(&reader, gateways, commitment).await };
-        let left = deadline.saturating_duration_since(Instant::now());
+        let (left, asked) = (deadline.saturating_duration_since(Instant::now()), unix_now());
         match timeout(left.max(READ_TRY), self.readers.first(None, read)).await {
             Ok(Ok((certificate, _))) => Ok(Arc::new(certificate)),
-            Ok(Err(error)) => Err(self.certain(Refusal::of_read(&error))),
+            Ok(Err(error)) => Err(self.certain(Refusal::of_read(&error), asked)),
             Err(_) => Err(Refusal::Unavailable("no certificate could be had in time".to_owned())),
         }
     }
@@ -350,7 +366,7 @@ impl AltDa {
                 Err(refusal) => refusal,
             };
             let asked = if let Refusal::Busy(_, asked) = &refusal { *asked } else { Duration::ZERO };
-            let pause = wait.max(asked);
+            let pause = wait.max(asked.min(LONGEST_WAIT));
             if !refusal.is_passing() || Instant::now() + pause >= deadline || self.stop.is_cancelled() {
                 return Err(refusal);
             }
@@ -371,10 +387,12 @@ impl AltDa {
         self.puts.wait().await;
     }
 
-    /// Whoever does not know all committees that may hold an input cannot say that it is gone.
-    fn certain(&self, refusal: Refusal) -> Refusal {
+    /// Whoever did not know all committees that may hold an input when it was asked for, or does not know them now, cannot
+    /// say that it is gone.
+    fn certain(&self, refusal: Refusal, asked: u64) -> Refusal {
+        let view = self.readers.view();
         match refusal {
-            Refusal::Unknown(message) if !knows_all(&self.readers.view(), unix_now()) => {
+            Refusal::Unknown(message) if !knows_all(&view, asked) || !knows_all(&view, unix_now()) => {
                 let message = format!("{message}, and there may be a committee that is not known here yet");
                 Refusal::Unavailable(message)
             }
@@ -383,10 +401,10 @@ impl AltDa {
     }
 
     /// Keeps a copy in the archive. Without one the input is still where its certificate says.
-    async fn keep(&self, commitment: Commitment, input: &Bytes) {
-        if let Some(archive) = &self.archive
-            && let Err(error) = archive.write(commitment, input.clone()).await
-        {
+    async fn keep(&self, commitment: Commitment, input: &Bytes, is_damaged: bool) {
+        let Some(archive) = &self.archive else { return };
+        let written = timeout(ARCHIVE, archive.write(commitment, input.clone(), is_damaged)).await;
+        if let Err(error) = written.unwrap_or_else(|late| Err(std::io::Error::other(late))) {
             self.metrics.archive_failed();
             tracing::error!(%commitment, %error, "no copy in the archive");
         }
@@ -449,7 +467,10 @@ async fn read_one(
             let (ids, absence) = reader.named(hash).await?;
             // What has the hash is the input, whatever its header is bound to.
             let reader = reader.clone().ignoring_kzg();
-            let read = reader.payload_among(&ids, hash, longest, &Silent).await;
+            let read = reader.payload_among(&ids, hash, longest, &Silent);
+            // What somebody names here and does not give out must not keep the other committees from being asked.
+            let read = timeout(READ_TRY, read).await;
+            let read = read.unwrap_or(Err(ReadError::Unreachable { faults: Vec::new() }));
             read.map(|fetched| Ok(fetched.payload))
                 .map_err(|error| absence.unwrap_or_else(|| unsettled(error)))
         }

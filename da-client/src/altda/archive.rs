@@ -46,14 +46,19 @@ impl Archive {
         read.await.map_err(io::Error::other)?
     }
 
-    /// Writes a copy and syncs it, unless there is one.
-    pub(super) async fn write(&self, commitment: Commitment, input: Bytes) -> io::Result<()> {
+    /// Writes a copy and syncs it, unless there is one that is not known to be damaged.
+    pub(super) async fn write(
+        &self,
+        commitment: Commitment,
+        input: Bytes,
+        is_damaged: bool,
+    ) -> io::Result<()> {
         let path = self.path(commitment);
         let written = tokio::task::spawn_blocking(move || {
             // A damaged one is of another length, or is found by who reads it.
             let length = std::fs::metadata(&path).map(|there| there.len());
             let is_there = length.is_ok_and(|length| u64::try_from(input.len()) == Ok(length));
-            if is_there { Ok(()) } else { files::write_whole(&path, &input) }
+            if is_there && !is_damaged { Ok(()) } else { files::write_whole(&path, &input) }
         });
         written.await.map_err(io::Error::other)?
     }
@@ -72,14 +77,14 @@ mod tests {
             let commitment = Commitment::of(mode, b"input").unwrap();
             assert_eq!(archive.read(commitment).await.unwrap(), None);
             for _ in 0..2 {
-                archive.write(commitment, Bytes::from_static(b"input")).await.unwrap();
+                archive.write(commitment, Bytes::from_static(b"input"), false).await.unwrap();
                 assert_eq!(archive.read(commitment).await.unwrap(), Some(Bytes::from_static(b"input")));
             }
-            for damaged in [b"Input".as_slice(), b"", b"inputs"] {
+            for damaged in [b"".as_slice(), b"inputs", b"Input"] {
                 std::fs::write(archive.path(commitment), damaged).unwrap();
                 assert!(archive.read(commitment).await.is_err());
             }
-            archive.write(commitment, Bytes::from_static(b"input")).await.unwrap();
+            archive.write(commitment, Bytes::from_static(b"input"), true).await.unwrap();
             assert_eq!(archive.read(commitment).await.unwrap(), Some(Bytes::from_static(b"input")));
             std::fs::remove_file(archive.path(commitment)).unwrap();
             std::fs::create_dir(archive.path(commitment)).unwrap();

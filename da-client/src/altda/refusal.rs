@@ -112,14 +112,22 @@ impl Refusal {
             PutError::NoGateway => Self::Unavailable(error.to_string()),
             PutError::Failed(attempts) => {
                 let message = error.to_string();
-                let passing = attempts.iter().map(|attempt| &attempt.failure);
+                let failures = attempts.iter().map(|attempt| &attempt.failure);
                 // One gateway's refusal is not the network's, and a later try may reach another.
-                match passing.rev().find(|failure| failure.may_work_elsewhere()) {
-                    None => Self::Invalid(message),
-                    Some(Failure::Call(error)) if error.class() == Class::Overloaded => {
-                        Self::Busy(message, error.retry_after.unwrap_or(WAIT))
+                let passing: Vec<_> = failures.filter(|failure| failure.may_work_elsewhere()).collect();
+                let overloads = passing.iter().map(|failure| match failure {
+                    Failure::Call(error) if error.class() == Class::Overloaded => {
+                        Some(error.retry_after.unwrap_or(WAIT))
                     }
-                    Some(_) => Self::Unavailable(message),
+                    _ => None,
+                });
+                match overloads.collect::<Option<Vec<_>>>() {
+                    None => Self::Unavailable(message),
+                    // None that may pass, or the shortest wait of those that are all busy.
+                    Some(waits) => match waits.into_iter().min() {
+                        None => Self::Invalid(message),
+                        Some(wait) => Self::Busy(message, wait),
+                    },
                 }
             }
         }
@@ -173,6 +181,15 @@ mod tests {
             let others = vec![attempt(Reason::NotPermitted), attempt(Reason::Unreachable), attempt(reason)];
             assert!(Refusal::of_put(&PutError::Failed(others)).is_passing(), "{reason}");
         }
+        // Whoever is busy speaks for nobody else, and the one that is free first counts.
+        let busy = |seconds| {
+            let error = ApiError::new(Reason::MemoryBudget, "busy").retry_after(Duration::from_secs(seconds));
+            Attempt { gateway: "http://a:1".to_owned(), failure: Failure::Call(error) }
+        };
+        let both = Refusal::of_put(&PutError::Failed(vec![busy(3600), busy(2)]));
+        assert!(matches!(both, Refusal::Busy(_, wait) if wait == Duration::from_secs(2)), "{both:?}");
+        let mixed = Refusal::of_put(&PutError::Failed(vec![attempt(Reason::Unreachable), busy(3600)]));
+        assert!(matches!(mixed, Refusal::Unavailable(_)), "{mixed:?}");
         let unreachable = ReadError::Unreachable { faults: Vec::new() };
         assert!(matches!(Refusal::of_read(&unreachable), Refusal::Unavailable(_)));
         let unknown = ReadError::Unknown { regions: 4, expired: None };

@@ -1,5 +1,6 @@
 //! Finds a blob: header and RLC vector by id, ids by payload hash.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use futures::future::Either;
 use meridian_proofs::Address;
-use meridian_proofs::committee::{RegionId, Seat};
+use meridian_proofs::committee::{Committee, RegionId, Seat};
 use meridian_proofs::header::BlobHeader;
 use meridian_proofs::ids::{BlobId, PayloadHash};
 use meridian_proofs::rlc::RlcVector;
@@ -153,21 +154,21 @@ impl Reader {
     ) -> Result<(Vec<BlobId>, Option<ReadError>), ReadError> {
         let mut denials = Denials::default();
         let mut faults = Vec::new();
-        let mut named: BTreeMap<BlobId, (usize, BTreeSet<RegionId>)> = BTreeMap::new();
+        let mut named: BTreeMap<BlobId, Naming> = BTreeMap::new();
         let mut race = self.lookup(LookupKey::Payload(hash), false, 0, None);
         race.widen();
         while let Some((seat, answer)) = race.next().await {
             match answer {
                 Ok(candidates) => {
                     for (place, candidate) in candidates.iter().enumerate() {
-                        let (first, regions) =
-                            named.entry(candidate.header.id()).or_insert((place, BTreeSet::new()));
-                        *first = place.min(*first);
-                        regions.insert(seat.region);
+                        let fresh = || Naming { place, seats: BTreeMap::new() };
+                        let naming = named.entry(candidate.header.id()).or_insert_with(fresh);
+                        naming.place = naming.place.min(place);
+                        naming.seats.entry(seat.region).or_default().insert(seat.address);
                     }
                     // What most regions name needs no waiting for who is slow.
                     let most = self.committee.regions().len() / 2;
-                    if named.values().any(|(_, regions)| regions.len() > most) {
+                    if named.values().any(|naming| naming.regions(&self.committee) > most) {
                         break;
                     }
                 }
@@ -184,7 +185,9 @@ impl Reader {
         }
         let mut order: Vec<_> = named
             .into_iter()
-            .map(|(id, (place, regions))| (std::cmp::Reverse(regions.len()), place, id))
+            .map(|(id, naming)| {
+                (Reverse((naming.regions(&self.committee), naming.seats.len())), naming.place, id)
+            })
             .collect();
         order.sort_unstable();
         order.truncate(MAX_ALIASES);
@@ -364,11 +367,32 @@ impl Reader {
     fn not_found(&self, denials: &Denials, faults: Vec<Fault>) -> ReadError {
         let quorum = |region| self.committee.quorum(region);
         let regions = denials.regions(quorum);
-        if regions >= self.committee.min_copies() {
-            ReadError::Unknown { regions, expired: denials.expired(quorum, self.committee.min_copies()) }
+        // As many as a certificate needs, and so many that one of them would have what is certified.
+        let copies = self.committee.min_copies();
+        let enough = copies.max(self.committee.regions().len() + 1 - copies);
+        if regions >= enough {
+            ReadError::Unknown { regions, expired: denials.expired(quorum, enough) }
         } else {
             ReadError::Unreachable { faults }
         }
+    }
+}
+
+/// Who names a blob for a payload hash.
+struct Naming {
+    /// The first place that somebody gives it.
+    place: usize,
+    seats: BTreeMap<RegionId, BTreeSet<Address>>,
+}
+
+impl Naming {
+    /// Regions in which more seats name it than may lie.
+    fn regions(&self, committee: &Committee) -> usize {
+        let vouches = |(region, seats): &(&RegionId, &BTreeSet<Address>)| {
+            let all = committee.seats_of(**region).count();
+            seats.len() > all.saturating_sub(committee.quorum(**region))
+        };
+        self.seats.iter().filter(vouches).count()
     }
 }
 

@@ -21,6 +21,9 @@ use crate::{Progress, Silent, kzg};
 /// Bytes a second that decoding takes at least: what a region without the data rows is behind by.
 const DECODE_RATE: u64 = 300 << 20;
 
+/// Blobs that are tried at a time for one payload hash.
+const ALIASES_AT_ONCE: usize = 4;
+
 /// A payload that was read and checked.
 #[derive(Clone, Debug)]
 pub struct Fetched {
@@ -86,8 +89,12 @@ impl Reader {
         progress: &dyn Progress,
     ) -> Result<Fetched, ReadError> {
         let mut worst: Option<ReadError> = None;
-        for id in ids {
-            match self.payload_with_hash(*id, hash, longest, progress).await {
+        let read =
+            |id: BlobId| async move { (id, self.payload_with_hash(id, hash, longest, progress).await) };
+        // Together, so that one which somebody made up and does not give out keeps nobody from the others.
+        let mut reads = stream::iter(ids.iter().copied()).map(read).buffer_unordered(ALIASES_AT_ONCE);
+        while let Some((id, read)) = reads.next().await {
+            match read {
                 Ok(Some(fetched)) => return Ok(fetched),
                 Ok(None) => tracing::warn!(%id, %hash, "a replica named a blob that it cannot be"),
                 // What cannot be had now may be the blob that was asked for, whatever is certain of the others.
