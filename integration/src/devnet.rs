@@ -15,13 +15,11 @@ use meridian_client::submit::Submitter;
 use meridian_node::devnet::{Kind, Options, Plan};
 use meridian_proofs::Address;
 use meridian_proofs::committee::Committee;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::programs::Programs;
 use crate::wires::Wires;
-use crate::{anvil, ports};
+use crate::{anvil, children, ports};
 
 /// Ports that a devnet takes at most.
 const PORTS: usize = 64;
@@ -236,32 +234,16 @@ impl Devnet {
     /// # Errors
     /// When it does not stop in time.
     pub fn stop(&mut self) -> Result<ExitStatus> {
-        stop(&mut self.child)
+        children::stop(&mut self.child, STOP)
     }
 }
 
 impl Drop for Devnet {
     fn drop(&mut self) {
-        if let Err(error) = stop(&mut self.child) {
+        if let Err(error) = children::stop(&mut self.child, STOP) {
             tracing::warn!(%error, "the devnet did not stop");
         }
     }
-}
-
-fn stop(child: &mut Child) -> Result<ExitStatus> {
-    if let Some(status) = child.try_wait()? {
-        return Ok(status);
-    }
-    kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGTERM)?;
-    let deadline = Instant::now() + STOP;
-    while Instant::now() < deadline {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    child.kill()?;
-    bail!("the devnet did not stop within {STOP:?}")
 }
 
 struct Starting {
@@ -310,7 +292,7 @@ async fn until_up(dir: &Path, child: &mut Child) -> Result<Committee> {
 impl Drop for Starting {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child
-            && let Err(error) = stop(child)
+            && let Err(error) = children::stop(child, STOP)
         {
             tracing::warn!(%error, "the devnet did not stop");
         }

@@ -1,7 +1,7 @@
 //! Tests that are written in Go, because the peer is.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -62,7 +62,7 @@ impl Reference {
         let go = find().context("there is no Go: .ci/deps installs it")?;
         let folder = tempfile::tempdir()?;
         let program = folder.path().join("daserver");
-        run(Command::new(go).args(["build", "-o"]).arg(&program).arg(REFERENCE))?;
+        run(go_in_peer(go).args(["build", "-o"]).arg(&program).arg(REFERENCE))?;
         let port = ports::listener()?.local_addr()?.port();
         let mut command = Command::new(program);
         command.args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--log.level", "error"]);
@@ -86,12 +86,22 @@ impl Drop for Reference {
     }
 }
 
-/// Runs Go in the folder of the peer.
-fn run(command: &mut Command) -> Result<()> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/op-alt-da");
-    let output = command.current_dir(&source).output().context("cannot run go")?;
-    ensure!(output.status.success(), "go failed: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
+/// Runs Go, and gives what it printed.
+///
+/// # Errors
+/// When it fails.
+pub fn run(command: &mut Command) -> Result<Output> {
+    let output = command.output().context("cannot run Go")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?} failed: {}", said.trim_end());
+    Ok(output)
+}
+
+/// Go in the folder of the peer.
+fn go_in_peer(go: PathBuf) -> Command {
+    let mut command = Command::new(go);
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/op-alt-da"));
+    command
 }
 
 fn build() -> Result<Option<Peer>> {
@@ -104,7 +114,7 @@ fn build() -> Result<Option<Peer>> {
     };
     let here = std::env::current_exe()?;
     let program = here.parent().context("a program lies in a folder")?.join("op-alt-da.test");
-    run(Command::new(go).args(["test", "-c", "-o"]).arg(&program).arg("."))?;
+    run(go_in_peer(go).args(["test", "-c", "-o"]).arg(&program).arg("."))?;
     Ok(Some(Peer { program }))
 }
 

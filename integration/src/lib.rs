@@ -2,6 +2,7 @@
 
 pub mod anvil;
 pub mod browser;
+pub mod children;
 pub mod devnet;
 pub mod folder;
 pub mod golang;

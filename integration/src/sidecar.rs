@@ -1,27 +1,28 @@
 //! `da altda serve` as a process of its own.
 
+use std::fs::File;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use alloy::transports::http::reqwest::{Client, Method};
 use anyhow::{Context, Result, bail, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::ports;
 use crate::programs::Programs;
+use crate::{children, ports};
 
 /// Longest time to start, and to stop.
 const START: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(20);
+/// The file with what it logs.
+const LOG: &str = "sidecar.log";
 /// Longest time for an answer.
 const ANSWER: Duration = Duration::from_secs(120);
 
 /// A sidecar that runs; it is killed when it is dropped.
 pub struct Sidecar {
-    child: Child,
-    command: Command,
+    child: Mutex<Child>,
     port: u16,
     folder: TempDir,
     client: Client,
@@ -64,9 +65,11 @@ impl Sidecar {
         for variable in ["XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"] {
             command.env(variable, folder.path());
         }
-        let child = spawn(&mut command, &folder)?;
+        let log = File::create(folder.path().join(LOG))?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = Mutex::new(command.spawn().context("cannot start da altda serve")?);
         let client = Client::builder().timeout(ANSWER).build()?;
-        let mut sidecar = Self { child, command, port, folder, client };
+        let sidecar = Self { child, port, folder, client };
         sidecar.until_up().await?;
         Ok(sidecar)
     }
@@ -90,35 +93,27 @@ impl Sidecar {
     /// What it has logged.
     #[must_use]
     pub fn output(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("sidecar.log")).unwrap_or_default()
+        std::fs::read_to_string(self.folder.path().join(LOG)).unwrap_or_default()
     }
 
-    /// Kills it, and starts it again where it was.
+    /// Asks it to stop.
     ///
     /// # Errors
-    /// When it does not answer.
-    pub async fn restart(&mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        self.child = spawn(&mut self.command, &self.folder)?;
-        self.until_up().await
+    /// When it cannot be asked.
+    pub fn terminate(&self) -> Result<()> {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        children::terminate(&mut child)
     }
 
     /// Stops it as a service manager does.
     ///
     /// # Errors
     /// When it does not end in time, or not well.
-    pub fn stop(&mut self) -> Result<()> {
-        kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGTERM)?;
-        let deadline = Instant::now() + STOP;
-        while Instant::now() < deadline {
-            if let Some(status) = self.child.try_wait()? {
-                ensure!(status.success(), "{status}: {}", self.output());
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        bail!("it did not stop within {STOP:?}: {}", self.output())
+    pub fn stop(&self) -> Result<()> {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let status = children::stop(&mut child, STOP).with_context(|| self.output())?;
+        ensure!(status.success(), "{status}: {}", self.output());
+        Ok(())
     }
 
     /// Asks it for something.
@@ -138,10 +133,11 @@ impl Sidecar {
         })
     }
 
-    async fn until_up(&mut self) -> Result<()> {
+    async fn until_up(&self) -> Result<()> {
         let deadline = Instant::now() + START;
         loop {
-            if let Some(status) = self.child.try_wait()? {
+            let ended = self.child.lock().unwrap_or_else(PoisonError::into_inner).try_wait()?;
+            if let Some(status) = ended {
                 bail!("the sidecar ended with {status}: {}", self.output());
             }
             if self.ask("GET", "/health", b"").await.is_ok_and(|answer| answer.status == 200) {
@@ -155,15 +151,10 @@ impl Sidecar {
 
 impl Drop for Sidecar {
     fn drop(&mut self) {
-        let ended = self.child.kill().and_then(|()| self.child.wait());
+        let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let ended = child.kill().and_then(|()| child.wait());
         if let Err(error) = ended {
             tracing::warn!(%error, "the sidecar did not end");
         }
     }
-}
-
-fn spawn(command: &mut Command, folder: &TempDir) -> Result<Child> {
-    let log = std::fs::File::options().create(true).append(true).open(folder.path().join("sidecar.log"))?;
-    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    command.spawn().context("cannot start da altda serve")
 }

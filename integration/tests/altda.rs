@@ -1,14 +1,19 @@
 //! `da altda serve` over HTTP, as clients other than the Go one use it, and what it does beyond serving them.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use meridian_client::altda::KECCAK_LIMIT;
 use meridian_integration::devnet::Devnet;
+use meridian_integration::liars::GatewayLie;
 use meridian_integration::liars::false_alias::FalseAlias;
+use meridian_integration::liars::false_certificate::{False, FalseCertificate};
 use meridian_integration::network::{Name, Network, Plan, eventually};
 use meridian_integration::payload;
+use meridian_integration::ports;
 use meridian_integration::sidecar::{Answer, Sidecar};
 use meridian_node::devnet::Plan as DevnetPlan;
 use meridian_node::replica;
@@ -74,7 +79,8 @@ async fn the_dialect_of_op_succinct() -> Result<()> {
         let put = sidecar.ask("POST", &format!("/put/{}", keccak(input)), input).await?;
         is(&put, 200, &hex::decode(&keccak(input)[2..])?)?;
     }
-    // Another sidecar, that has never put anything: found through the replicas alone.
+    // Another sidecar, that has never put anything: found through the replicas alone, without any gateway.
+    devnet.kill("gateway-0")?;
     let other = Sidecar::start(devnet.da()?, &["--cache", "0"]).await?;
     for (_, input) in &batches {
         is(&other.ask("GET", &format!("/get/{}", keccak(input)), b"").await?, 200, input)?;
@@ -139,6 +145,10 @@ async fn certificates_of_puts_and_of_what_others_put() -> Result<()> {
             ensure!(answer.header("meridian-blob-id") == Some(&*certificate.id().to_string()));
         }
     }
+    // That others put it is no reason for a sidecar not to have its own certificate.
+    let path = format!("/put/{}", keccak(&input));
+    ensure!(other.ask("POST", &path, &input).await?.status == 200);
+    ensure!(metric(&other, "meridian_altda_puts_total{kind=\"fresh\"}").await? == 1.0);
     let absent = format!("/certificate/0x01ff{}", "77".repeat(32));
     ensure!(sidecar.ask("GET", &absent, b"").await?.status == 404);
     Ok(())
@@ -184,6 +194,40 @@ async fn a_put_goes_on_without_its_caller() -> Result<()> {
     is(&sidecar.ask("PUT", "/put", &input).await?, 200, &hex::decode(&generic(&input)?[2..])?)?;
     ensure!(metric(&sidecar, "meridian_altda_puts_total{kind=\"repeated\"}").await? == 1.0);
     Ok(())
+}
+
+/// A gateway that takes connections and never answers, and one that gives false certificates, keep nobody from the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn gateways_that_hang_or_lie_stop_no_put() -> Result<()> {
+    let liar = Arc::new(FalseCertificate::default());
+    liar.turn(False::TooFew);
+    let gateway_lies = BTreeMap::from([(0, Arc::clone(&liar) as Arc<dyn GatewayLie>)]);
+    let network = Network::start(Plan { gateways: 2, gateway_lies, ..Plan::default() }).await?;
+    let hanging = ports::listener()?;
+    let mut gateways = vec![format!("http://{}", hanging.local_addr()?)];
+    gateways.extend(network.gateways());
+    let command = Sidecar::command(&gateways, &network.committee_file())?;
+    let sidecar = Sidecar::start(command, &[]).await?;
+    for seed in 0..3 {
+        let input = payload::noise(5_000, seed);
+        is(&sidecar.ask("POST", "/put", &input).await?, 200, &hex::decode(&generic(&input)?[2..])?)?;
+    }
+    Ok(())
+}
+
+/// Who is being answered when it is told to stop is told to try again, and nothing is cut.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_when_it_stops_is_answered() -> Result<()> {
+    let (devnet, sidecar) = network(&["--patience", "60"]).await?;
+    devnet.kill("gateway-0")?;
+    let input = payload::noise(5_000, 1);
+    let stop = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        sidecar.terminate()
+    };
+    let (answer, ()) = tokio::try_join!(sidecar.ask("POST", "/put", &input), stop)?;
+    ensure!(answer.status == 429 && answer.header("retry-after").is_some(), "{}", answer.text());
+    sidecar.stop()
 }
 
 /// A replica names a blob for a hash that is not the blob's: what is known of the blob says nothing of the input.
@@ -273,6 +317,17 @@ async fn an_archive_keeps_what_passed_and_is_believed_only_when_right() -> Resul
         ensure!(sidecar.ask("POST", &format!("/put/{}", keccak(input)), input).await?.status == 200);
         ensure!(std::fs::read(archive.join(keccak(input)))? == **input, "no copy");
     }
+    // What a broken archive may have is not gone, whatever the network says.
+    let never_put = keccak(b"never put");
+    let path = format!("/get/{never_put}");
+    ensure!(sidecar.ask("GET", &path, b"").await?.status == 404);
+    std::fs::write(archive.join(&never_put), b"damaged")?;
+    ensure!(sidecar.ask("GET", &path, b"").await?.status == 503);
+    // A damaged copy is healed by what is read instead.
+    let damaged = vec![0; first.len()];
+    std::fs::write(archive.join(keccak(&first)), &damaged)?;
+    is(&sidecar.ask("GET", &format!("/get/{}", keccak(&first)), b"").await?, 200, &first)?;
+    ensure!(std::fs::read(archive.join(keccak(&first)))? == *first, "still damaged");
     for member in DevnetPlan::load(&devnet.folder())?.members(&devnet.folder()) {
         devnet.kill(&member.name)?;
     }
@@ -285,7 +340,7 @@ async fn an_archive_keeps_what_passed_and_is_believed_only_when_right() -> Resul
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_says_how_it_works_and_stops_when_told() -> Result<()> {
-    let (devnet, mut sidecar) = network(&["--retention", "2d", "--failover", "generic"]).await?;
+    let (devnet, sidecar) = network(&["--retention", "2d", "--failover", "generic"]).await?;
     let config: Value = serde_json::from_slice(&sidecar.ask("GET", "/config", b"").await?.body)?;
     ensure!(config["committee"] == devnet.committee().fingerprint().to_string(), "{config}");
     ensure!(config["retention_seconds"] == 2 * 86_400 && config["failover"] == "generic", "{config}");

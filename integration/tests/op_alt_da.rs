@@ -46,6 +46,7 @@ async fn the_client_works_in_both_modes() -> Result<()> {
         "TestEmptyAndOversizeInputsAreRefused",
         "TestTheManagerDerives",
         "TestTheManagerWaitsForWhatIsMissing",
+        "TestTheManagerFollowsChallenges",
     ] {
         peer.run(test, &sidecar.url(), &[]).await?;
     }

@@ -38,7 +38,7 @@ use super::refusal::{Explanation, Refusal};
 use super::{AltDa, Failover, Settings, body};
 use crate::trace;
 
-/// The address of an answer that is not the one that was asked for.
+/// The blob that a certificate is of.
 const BLOB_ID: HeaderName = HeaderName::from_static("meridian-blob-id");
 const READ: &str = "GET, HEAD";
 const WRITE: &str = "POST, PUT";

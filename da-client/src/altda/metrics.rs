@@ -80,7 +80,7 @@ impl Metrics {
             )?,
             retries: counters(
                 "meridian_altda_retries_total",
-                "Tries that failed for now and were made again, by call.",
+                "Tries that were made again because the failure could pass, by call.",
                 &["call"],
             )?,
             in_flight: gauge("meridian_altda_puts_in_flight", "Puts that wait for a certificate.")?,

@@ -19,7 +19,7 @@ const WAIT: Duration = Duration::from_secs(1);
 
 /// Reasons to drop a commitment, as clients that know status 418 number them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Drop {
+pub enum DropReason {
     /// The commitment is none of ours.
     NotParsed = 1,
     /// Nobody can read a payload from the blob.
@@ -42,7 +42,7 @@ pub enum Refusal {
     },
     /// Certain for every reader: a derivation drops the commitment.
     #[error("{1}")]
-    Dropped(Drop, String),
+    Dropped(DropReason, String),
     /// The method is none that the path has.
     #[error("the method is not one of {0}")]
     Method(&'static str),
@@ -55,7 +55,7 @@ pub enum Refusal {
     /// The body is over the limit.
     #[error("the body is longer than {0} bytes")]
     TooLarge(usize),
-    /// Too much is being asked for now.
+    /// Too much is being asked for at a time.
     #[error("{0}")]
     Busy(String, Duration),
     /// Out of reach now, for longer than the patience.
@@ -85,8 +85,8 @@ impl Refusal {
         match self {
             Self::Invalid(_) => "INVALID",
             Self::Mismatch { .. } => "COMMITMENT_MISMATCH",
-            Self::Dropped(Drop::NotParsed, _) => "COMMITMENT_INVALID",
-            Self::Dropped(Drop::NotDecoded, _) => "BLOB_UNREADABLE",
+            Self::Dropped(DropReason::NotParsed, _) => "COMMITMENT_INVALID",
+            Self::Dropped(DropReason::NotDecoded, _) => "BLOB_UNREADABLE",
             Self::Method(_) => "METHOD",
             Self::Unknown(_) => "UNKNOWN",
             Self::Slow => "BODY_TOO_SLOW",
@@ -142,7 +142,7 @@ impl Refusal {
                 Self::Unavailable(message)
             }
             ReadError::Malformed | ReadError::Inconsistent | ReadError::KzgMismatch { .. } => {
-                Self::Dropped(Drop::NotDecoded, message)
+                Self::Dropped(DropReason::NotDecoded, message)
             }
             ReadError::Range { .. } | ReadError::Internal(_) => Self::Internal(message),
         }
@@ -154,7 +154,7 @@ impl From<CommitmentError> for Refusal {
         match error {
             // Such a text is no client's spelling of anything on L1.
             CommitmentError::NotHex => Self::Invalid(error.to_string()),
-            _ => Self::Dropped(Drop::NotParsed, error.to_string()),
+            _ => Self::Dropped(DropReason::NotParsed, error.to_string()),
         }
     }
 }

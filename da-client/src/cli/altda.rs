@@ -42,13 +42,7 @@ pub(crate) async fn serve(args: AltDaArgs, session: &Session) -> Result<Printed,
     // somebody to listen to them.
     let socket = bind(args.listen).map_err(address_problem)?;
     let stop = stop::signalled()?;
-    let source = tokio::select! {
-        source = session.source() => source?,
-        () = stop.cancelled() => {
-            let message = "stopped before the committee was known";
-            return Err(Problem::new(Exit::Unavailable, "CHAIN_UNAVAILABLE", message, "check --chain"));
-        }
-    };
+    let source = session.source_until(&stop).await?;
     let committee = Arc::clone(&source.view().borrow().epochs.current(unix_now()).committee);
     let limits = committee.min_retention()..=committee.max_retention();
     let retention = args.retention.unwrap_or_else(|| DEFAULT_RETENTION.clamp(*limits.start(), *limits.end()));

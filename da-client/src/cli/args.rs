@@ -1,18 +1,21 @@
 //! The command line.
 
-use std::net::SocketAddr;
+mod parse;
+mod serving;
+
 use std::ops::Range;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use meridian_proofs::Address;
 use meridian_proofs::ids::{BlobId, Namespace, PayloadHash};
-use meridian_proofs::shape::MAX_PAYLOAD;
 
 use super::exit::Exit;
-use crate::altda::KECCAK_LIMIT;
 use crate::chain::settled::Settled;
 use crate::nearest::Position;
+
+use self::parse::{duration, endpoint, namespace, range, since};
+pub use self::serving::{AltDaArgs, AltDaCommand, FailoverArg, LightArgs, LightCommand, LightStatusArgs};
 
 /// Default retention in seconds: 14 days.
 pub const DEFAULT_RETENTION: u64 = 14 * 24 * 3600;
@@ -374,114 +377,6 @@ pub struct LogEntriesArgs {
     pub count: u64,
 }
 
-/// Arguments of `da light`.
-#[derive(Args, Debug)]
-pub struct LightArgs {
-    /// What to do instead.
-    #[command(subcommand)]
-    pub command: Option<LightCommand>,
-    /// Rows to draw of each blob; one with no more data rows is checked whole
-    #[arg(short = 'n', long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=32768))]
-    pub samples: u32,
-    /// Folder of the state [default: meridian/light among the user's data]
-    #[arg(long, value_name = "DIR")]
-    pub state: Option<PathBuf>,
-    /// Where to show what is known over HTTP
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7790")]
-    pub http: SocketAddr,
-    /// Catch up, sample what is there, print what is known and end
-    #[arg(long)]
-    pub once: bool,
-    /// How long everybody is asked for a row or an entry before it is called withheld: seconds, or like 5m
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "60")]
-    pub patience: u64,
-    /// Longest time between the requests for the rows of one blob: seconds [default: 1, with --once 0]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub spread: Option<u64>,
-    /// Blobs to sample at a time
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
-    pub at_once: u32,
-    /// Follow checkpoints that enough regions cosigned too, between anchors; without a chain there is nothing else
-    #[arg(long)]
-    pub checkpoints: bool,
-    /// HTTP ports of other light clients, separated by commas, to compare checkpoints with: http://HOST:PORT
-    #[arg(long, value_delimiter = ',', value_name = "URL", value_parser = endpoint)]
-    pub peers: Vec<String>,
-}
-
-/// The commands about a light client that runs.
-#[derive(Subcommand, Debug)]
-pub enum LightCommand {
-    /// Show what a light client that runs knows
-    Status(LightStatusArgs),
-}
-
-/// Arguments of `da light status`.
-#[derive(Args, Debug)]
-pub struct LightStatusArgs {
-    /// HTTP port of the light client
-    #[arg(long, value_name = "URL", value_parser = endpoint, default_value = "http://127.0.0.1:7790")]
-    pub http: String,
-}
-
-/// The commands about OP Stack Alt-DA.
-#[derive(Subcommand, Debug)]
-pub enum AltDaCommand {
-    /// Serve as the DA server of op-batcher and op-node, until SIGTERM or SIGINT
-    Serve(AltDaArgs),
-}
-
-/// Arguments of `da altda serve`.
-#[derive(Args, Debug)]
-pub struct AltDaArgs {
-    /// Where to serve: what --altda.da-server of op-batcher and op-node names
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3100")]
-    pub listen: SocketAddr,
-    /// Whose blobs the inputs are: 32 bytes in hex [default: zero]
-    #[arg(long, value_name = "HEX", value_parser = namespace)]
-    pub namespace: Option<Namespace>,
-    /// How long to keep them: seconds, or like 14d. Longer than challenge and resolve window of the rollup together
-    /// [default: 14d, or the committee's limit next to it]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub retention: Option<u64>,
-    /// Longest input of a keccak commitment in bytes: a derivation skips what is longer than it was built for
-    #[arg(long, value_name = "BYTES", default_value_t = KECCAK_LIMIT as u64, value_parser = input_limit())]
-    pub keccak_limit: u64,
-    /// Longest input of a generic commitment in bytes, put or read
-    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = input_limit())]
-    pub generic_limit: u64,
-    /// For how long a request that fails for now is tried again before the client is told: seconds, or like 1m. The last try
-    /// may take 8 s more; the shortest timeouts of clients are 30 s
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "20")]
-    pub patience: u64,
-    /// Whether a put of a generic commitment that fails for longer gets a 5xx, which some batchers take as "post to L1
-    /// instead"
-    #[arg(long, value_enum, default_value = "never")]
-    pub failover: FailoverArg,
-    /// Answer 418 with the reason for commitments that a derivation has to drop. Only for nodes that know it: others
-    /// try again for ever, as with any other status
-    #[arg(long)]
-    pub drop_status: bool,
-    /// Memory for inputs that may be read again, in bytes; 0 for none
-    #[arg(long, value_name = "BYTES", default_value_t = 256 << 20)]
-    pub cache: u64,
-    /// Memory for inputs that are being put, in bytes: others wait
-    #[arg(long, value_name = "BYTES", default_value_t = 256 << 20)]
-    pub memory: u64,
-    /// Keep a copy of everything that passes in this folder, and read from there first
-    #[arg(long, value_name = "DIR")]
-    pub archive: Option<PathBuf>,
-}
-
-/// Whether batchers may be told to leave.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum FailoverArg {
-    /// They are told to try again
-    Never,
-    /// Puts of generic commitments may fail with 5xx
-    Generic,
-}
-
 /// The commands about evidence.
 #[derive(Subcommand, Debug)]
 pub enum EvidenceCommand {
@@ -547,140 +442,14 @@ fn exit_codes() -> String {
     format!("Exit codes:\n{}", lines.join("\n"))
 }
 
-/// An endpoint: http://HOST:PORT, where the scheme may be left out.
-fn endpoint(text: &str) -> Result<String, String> {
-    let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let uri: http::Uri = url.parse().map_err(|error| format!("{error}"))?;
-    if uri.authority().is_none() || uri.scheme_str() != Some("http") {
-        return Err("not of the form http://HOST:PORT".to_owned());
-    }
-    Ok(url.trim_end_matches('/').to_owned())
-}
-
-/// A length that an input may have.
-fn input_limit() -> clap::builder::RangedU64ValueParser<u64> {
-    clap::value_parser!(u64).range(1..=MAX_PAYLOAD)
-}
-
-/// A namespace: 32 bytes in hex, with or without 0x.
-fn namespace(text: &str) -> Result<Namespace, String> {
-    let digits = text.strip_prefix("0x").unwrap_or(text);
-    let mut bytes = [0; 32];
-    hex::decode_to_slice(digits, &mut bytes)
-        .map_err(|_| format!("not 32 bytes in hex: {} digits, 64 are needed", digits.len()))?;
-    Ok(Namespace::from(bytes))
-}
-
-/// A range of bytes: A..B, without B.
-fn range(text: &str) -> Result<Range<u64>, String> {
-    let number = |digits: &str| digits.parse::<u64>().ok().filter(|_| !digits.starts_with('+'));
-    let ends = text.split_once("..").and_then(|(start, end)| Some(number(start)?..number(end)?));
-    let range = ends.ok_or_else(|| format!("{text:?} is not a range like 0..31"))?;
-    if range.is_empty() { Err(format!("{text:?} has no bytes")) } else { Ok(range) }
-}
-
-/// A time: unix seconds, or how long ago in units like 2d or 1d12h.
-fn since(text: &str) -> Result<Since, String> {
-    let seconds = duration(text)
-        .map_err(|_| format!("{text:?} is neither unix seconds nor a time back like 2d or 1d12h"))?;
-    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-    Ok(if is_number { Since::At(seconds) } else { Since::Back(seconds) })
-}
-
-/// A time in seconds: a number of them, or numbers with units w, d, h, m, s in falling order.
-fn duration(text: &str) -> Result<u64, String> {
-    const UNITS: [(char, u64); 5] = [('w', 604_800), ('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)];
-    let bad = || format!("{text:?} is not a time like 14d, 12h, 1d12h or a number of seconds");
-    if let Ok(seconds) = text.parse::<u64>() {
-        return if text.starts_with('+') { Err(bad()) } else { Ok(seconds) };
-    }
-    let mut rest = text;
-    let mut units = UNITS.as_slice();
-    let mut total = 0u64;
-    while !rest.is_empty() {
-        let digits = rest.find(|letter: char| !letter.is_ascii_digit()).ok_or_else(bad)?;
-        let number: u64 = rest[..digits].parse().map_err(|_| bad())?;
-        let unit = rest[digits..].chars().next().ok_or_else(bad)?;
-        let place = units.iter().position(|(name, _)| *name == unit).ok_or_else(bad)?;
-        let seconds = number.checked_mul(units[place].1).and_then(|seconds| total.checked_add(seconds));
-        total = seconds.ok_or_else(|| format!("{text:?} is too long a time"))?;
-        units = &units[place + 1..];
-        rest = &rest[digits + unit.len_utf8()..];
-    }
-    if text.is_empty() { Err(bad()) } else { Ok(total) }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
-    use proptest::prelude::*;
 
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn durations() {
-        for (text, seconds) in
-            [("0", 0), ("90", 90), ("90s", 90), ("2m", 120), ("12h", 43_200), ("14d", DEFAULT_RETENTION)]
-        {
-            assert_eq!(duration(text), Ok(seconds), "{text}");
-        }
-        assert_eq!(duration("1w2d3h4m5s"), Ok(604_800 + 172_800 + 10_800 + 240 + 5));
-        for text in
-            ["", "d", "1x", "1h1d", "1d1d", "-1", "+1", "1.5h", "1d2", "1 d", "18446744073709551615w", "1ß"]
-        {
-            assert!(duration(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn times_back_and_unix_seconds() {
-        assert_eq!(since("1790000000"), Ok(Since::At(1_790_000_000)));
-        assert_eq!(since("2d"), Ok(Since::Back(172_800)));
-        assert_eq!((Since::At(5).unix(9), Since::Back(5).unix(9), Since::Back(10).unix(9)), (5, 4, 0));
-        for text in ["", "-2d", "yesterday", "2026-01-01"] {
-            assert!(since(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn ranges() {
-        assert_eq!(range("0..31"), Ok(0..31));
-        assert_eq!(range("5..18446744073709551615"), Ok(5..u64::MAX));
-        for text in
-            ["", "..", "1", "1..", "..1", "1..1", "2..1", "1...2", "1..=2", "-1..2", "+1..2", "0..1..2"]
-        {
-            assert!(range(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn namespaces() {
-        let full = "11".repeat(32);
-        assert_eq!(namespace(&full), Ok(Namespace::from([0x11; 32])));
-        assert_eq!(namespace(&format!("0x{full}")), Ok(Namespace::from([0x11; 32])));
-        assert!(namespace(&full[2..]).is_err());
-        assert!(namespace(&format!("{full}11")).is_err());
-        assert!(namespace(&"zz".repeat(32)).is_err());
-    }
-
-    #[test]
-    fn endpoints() {
-        assert_eq!(endpoint("127.0.0.1:80"), Ok("http://127.0.0.1:80".to_owned()));
-        assert_eq!(endpoint("http://a.example:1/"), Ok("http://a.example:1".to_owned()));
-        for text in ["", "https://a:1", "ftp://a:1", "http://", "a b"] {
-            assert!(endpoint(text).is_err(), "{text}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_text_panics(text in ".*") {
-            let _ = (duration(&text), since(&text), namespace(&text), endpoint(&text), range(&text));
-        }
     }
 }

@@ -77,13 +77,7 @@ pub(crate) async fn run(args: LightArgs, session: &Session) -> Result<Printed, P
         Problem::new(Exit::Local, "HTTP", format!("{}: {error}", args.http), next)
     })?;
     let stop = stop::signalled()?;
-    let source = tokio::select! {
-        source = session.source() => source?,
-        () = stop.cancelled() => {
-            let message = "stopped before the chain could be read";
-            return Err(Problem::new(Exit::Unavailable, "CHAIN_UNAVAILABLE", message, "check --chain"));
-        }
-    };
+    let source = session.source_until(&stop).await?;
     let readers = Readers::new(source.view(), session.channels().clone()).measuring(session.nearest());
     let client = Arc::new(LightClient::open(readers, settings)?);
     let address = listener.local_addr().map_err(Problem::local)?;

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use meridian_proofs::committee::{Committee, RegionId};
 use tokio::sync::{OnceCell, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::args::Global;
-use super::exit::Problem;
+use super::exit::{Exit, Problem};
 use crate::chain::contract::Contract;
 use crate::chain::rpc::{Patience, Pool, RpcUrl};
 use crate::chain::source::{self, ChainSource, CommitteeSource, FixedSource, Reading};
@@ -108,6 +109,20 @@ impl Session {
             }
             None => Box::new(FixedSource::new(self.committee().await?)),
         })
+    }
+
+    /// The same, unless the program is stopped before there is one.
+    pub(crate) async fn source_until(
+        &self,
+        stop: &CancellationToken,
+    ) -> Result<Box<dyn CommitteeSource>, Problem> {
+        tokio::select! {
+            source = self.source() => source,
+            () = stop.cancelled() => {
+                let message = "stopped before the committee was known";
+                Err(Problem::new(Exit::Unavailable, "CHAIN_UNAVAILABLE", message, "check --chain"))
+            }
+        }
     }
 
     fn reading(&self, contract: &Contract) -> Reading {

@@ -454,3 +454,73 @@ impl Denials {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use meridian_proofs::committee::{CommitteeParts, GatewayMember, Region};
+
+    use super::*;
+
+    fn committee(regions: u16, seats: u16, min_copies: u16) -> Arc<Committee> {
+        let endpoint = "http://127.0.0.1:1".to_owned();
+        let address = |number: u16| Address::left_padding_from(&number.to_be_bytes());
+        let seat = |region, number| Seat {
+            region: RegionId(region),
+            number,
+            address: address(region * 100 + number),
+            endpoint: endpoint.clone(),
+        };
+        let region = |id| Region { id: RegionId(id), label: format!("r{id}"), latitude: 0.0, longitude: 0.0 };
+        let parts = CommitteeParts {
+            chain_id: 0,
+            verifying_contract: Address::ZERO,
+            epoch: 1,
+            min_copies,
+            min_retention: 1,
+            max_retention: 2,
+            regions: (1..=regions).map(region).collect(),
+            seats: (1..=regions)
+                .flat_map(|region| (0..seats).map(move |n| (region, n)))
+                .map(|(r, n)| seat(r, n))
+                .collect(),
+            gateways: vec![GatewayMember {
+                address: address(9_999),
+                endpoint: endpoint.clone(),
+                max_bytes: 1,
+                max_entries_per_hour: 1,
+            }],
+        };
+        Arc::new(Committee::new(parts).unwrap())
+    }
+
+    /// A certified blob is in minCopies regions, so as many may deny it as are left, and no more without a lie.
+    #[test]
+    fn a_blob_is_unknown_when_one_of_those_who_deny_it_would_have_it() {
+        for (regions, min_copies, enough) in
+            [(1, 1, 1), (2, 1, 2), (4, 2, 3), (5, 2, 4), (5, 3, 3), (5, 4, 4), (5, 5, 5)]
+        {
+            let committee = committee(regions, 1, min_copies);
+            let reader = Reader::new(Arc::clone(&committee), Channels::new());
+            for deny in 0..=regions {
+                let mut denials = Denials::default();
+                for seat in committee.seats().iter().take(usize::from(deny)) {
+                    denials.fault(seat, &ApiError::new(Reason::BlobUnknown, "none"));
+                }
+                let is_unknown = matches!(reader.not_found(&denials, Vec::new()), ReadError::Unknown { .. });
+                assert_eq!(is_unknown, deny >= enough, "{deny} of {regions} deny, {min_copies} copies");
+            }
+        }
+    }
+
+    #[test]
+    fn a_region_names_a_blob_when_more_of_its_seats_do_than_may_lie() {
+        for (seats, needed) in [(1, 1), (3, 1), (4, 2), (7, 3)] {
+            let committee = committee(2, seats, 1);
+            let mut naming = Naming { place: 0, seats: BTreeMap::new() };
+            for (named, seat) in (1..).zip(committee.seats_of(RegionId(1))) {
+                naming.seats.entry(seat.region).or_default().insert(seat.address);
+                assert_eq!(naming.regions(&committee), usize::from(named >= needed), "{named} of {seats}");
+            }
+        }
+    }
+}

@@ -110,6 +110,36 @@ func TestTheManagerWaitsForWhatIsMissing(t *testing.T) {
 	})
 }
 
+// TestTheManagerFollowsChallenges: an input that nobody put and that was challenged is awaited, then taken from L1 or skipped.
+func TestTheManagerFollowsChallenges(t *testing.T) {
+	config := altda.Config{
+		CommitmentType:  altda.Keccak256CommitmentType,
+		ChallengeWindow: challengeWindow,
+		ResolveWindow:   resolveWindow,
+	}
+	ctx, client := context.Background(), modes(t)["keccak"]
+	state := altda.NewState(log.New(), &altda.NoopMetrics{}, config)
+	manager := altda.NewAltDAWithState(log.New(), config, client, &altda.NoopMetrics{}, state)
+	input, lost := noise(t, 1_000), altda.NewKeccak256Commitment(noise(t, 1_000))
+	resolved := altda.NewKeccak256Commitment(input)
+	for _, commitment := range []altda.CommitmentData{resolved, lost} {
+		state.CreateChallenge(commitment, block(2).ID(), 1)
+		if _, err := manager.GetInput(ctx, quiet{}, commitment, block(1)); !errors.Is(err, altda.ErrPendingChallenge) {
+			t.Fatalf("challenged: %v", err)
+		}
+	}
+	if err := state.ResolveChallenge(resolved, block(3).ID(), 1, input); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := manager.GetInput(ctx, quiet{}, resolved, block(1)); err != nil || !bytes.Equal(got, input) {
+		t.Fatalf("resolved on L1: %v", err)
+	}
+	state.ExpireChallenges(block(2 + resolveWindow).ID())
+	if _, err := manager.GetInput(ctx, quiet{}, lost, block(1)); !errors.Is(err, altda.ErrExpiredChallenge) {
+		t.Fatalf("never resolved: %v", err)
+	}
+}
+
 // TestTheManagerNeverGivesUpWhatIsOutOfReach: past the window too, because nothing says that the input is gone.
 func TestTheManagerNeverGivesUpWhatIsOutOfReach(t *testing.T) {
 	ledger(t, func(commitment altda.CommitmentData, input []byte) {

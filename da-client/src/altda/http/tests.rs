@@ -10,7 +10,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::altda::KECCAK_LIMIT;
-use crate::altda::refusal::Drop;
+use crate::altda::refusal::DropReason;
 use crate::chain::testing::committee;
 use crate::chain::view::View;
 use crate::fetch::Readers;
@@ -155,7 +155,7 @@ async fn a_network_out_of_reach_is_never_an_absence() {
 
 #[tokio::test]
 async fn drop_reasons_only_to_nodes_that_know_them() {
-    let unreadable = Refusal::Dropped(Drop::NotDecoded, "nobody can read it".to_owned());
+    let unreadable = Refusal::Dropped(DropReason::NotDecoded, "nobody can read it".to_owned());
     let foreign = format!("/get/0x0100{}", "11".repeat(40));
     for (drop_status, status) in [(true, 418), (false, 400)] {
         let sidecar = alone(|settings| settings.drop_status = drop_status);
@@ -179,8 +179,8 @@ fn no_refusal_is_an_absence_or_sends_batchers_away_by_mistake() {
     let refusals = [
         Refusal::Invalid(String::new()),
         Refusal::Mismatch { stated: keccak(b"a"), computed: keccak(b"b") },
-        Refusal::Dropped(Drop::NotParsed, String::new()),
-        Refusal::Dropped(Drop::NotDecoded, String::new()),
+        Refusal::Dropped(DropReason::NotParsed, String::new()),
+        Refusal::Dropped(DropReason::NotDecoded, String::new()),
         Refusal::Method(READ),
         Refusal::Unknown(String::new()),
         Refusal::Slow,

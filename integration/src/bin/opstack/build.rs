@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
-use meridian_integration::golang;
+use anyhow::{Context, Result, ensure};
+use meridian_integration::golang::{self, run};
 use nix::fcntl::{Flock, FlockArg};
 use serde::Deserialize;
 
@@ -142,15 +142,6 @@ impl Go {
         command.current_dir(folder).env("GOWORK", "off");
         command
     }
-}
-
-fn run(command: &mut Command) -> Result<Output> {
-    let output = command.output().context("cannot run Go")?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{command:?} failed: {}", said.trim_end());
-    }
-    Ok(output)
 }
 
 /// Makes a copy of a module that can be changed.

@@ -5,16 +5,13 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use meridian_integration::children;
 
 /// Time in which a program ends that is asked to.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-/// Pause between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Lines of a log that are shown when its program has ended.
 const LOG_LINES: usize = 12;
 
@@ -60,30 +57,12 @@ impl Process {
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
     }
-
-    fn stop(&mut self) -> Result<()> {
-        if self.child.try_wait()?.is_some() {
-            return Ok(());
-        }
-        // It has not been waited for, so its number is still its own.
-        kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGTERM)?;
-        let deadline = Instant::now() + STOP_WITHIN;
-        while Instant::now() < deadline {
-            if self.child.try_wait()?.is_some() {
-                return Ok(());
-            }
-            std::thread::sleep(LOOK_EVERY);
-        }
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
-    }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if let Err(error) = self.stop() {
-            eprintln!("{} does not end: {error:#}", self.name);
+        if let Err(error) = children::stop(&mut self.child, STOP_WITHIN) {
+            eprintln!("{}: {error:#}", self.name);
         }
     }
 }
