@@ -1,4 +1,4 @@
-//! Compiles the protobuf files without `protoc`, and takes the contract's code out of what its compiler wrote.
+//! Compiles the protobuf files without `protoc`, and takes the contracts' code out of what their compiler wrote.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -6,7 +6,8 @@ use std::path::PathBuf;
 const FILES: [&str; 4] =
     ["da/v1/types.proto", "da/v1/gateway.proto", "da/v1/replica.proto", "da/v1/log.proto"];
 
-const CONTRACT: &str = "contracts/out/Meridian.json";
+/// Contracts that are deployed by our programs.
+const CONTRACTS: [&str; 2] = ["Meridian", "NamespaceRegistry"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=da");
@@ -22,16 +23,19 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".")
         .codec_path("crate::codec::WireCodec")
         .compile_fds_with_config(compiler.file_descriptor_set(), names)?;
-    std::fs::write(out.join("Meridian.bin"), creation_code()?)?;
+    for contract in CONTRACTS {
+        std::fs::write(out.join(format!("{contract}.bin")), creation_code(contract)?)?;
+    }
     Ok(())
 }
 
-/// Bytes of the contract's creation code, without its constructor's arguments.
-fn creation_code() -> Result<Vec<u8>, Box<dyn Error>> {
-    println!("cargo:rerun-if-changed={CONTRACT}");
-    let artifact: serde_json::Value = serde_json::from_slice(&std::fs::read(CONTRACT)?)?;
+/// Bytes of a contract's creation code, without its constructor's arguments.
+fn creation_code(contract: &str) -> Result<Vec<u8>, Box<dyn Error>> {
+    let artifact = format!("contracts/out/{contract}.json");
+    println!("cargo:rerun-if-changed={artifact}");
+    let artifact: serde_json::Value = serde_json::from_slice(&std::fs::read(artifact)?)?;
     let digits = artifact["bytecode"].as_str().and_then(|code| code.strip_prefix("0x"));
-    let digits = digits.ok_or("the contract's artifact has no bytecode")?;
+    let digits = digits.ok_or("a contract's artifact has no bytecode")?;
     let pairs = digits.as_bytes().chunks(2).map(std::str::from_utf8);
     pairs.map(|pair| Ok(u8::from_str_radix(pair?, 16)?)).collect()
 }

@@ -3,6 +3,7 @@
 pub mod anchored;
 pub mod contract;
 mod history;
+pub mod namespaces;
 pub mod rpc;
 pub mod sender;
 pub mod settled;

@@ -2,6 +2,7 @@
 
 mod committee;
 mod deploy;
+pub mod namespaces;
 mod show;
 
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -37,6 +38,9 @@ pub enum Command {
     /// Show and change the committee.
     #[command(subcommand)]
     Committee(committee::Command),
+    /// Say who may write under which namespace, in a registry on the chain.
+    #[command(subcommand)]
+    Namespaces(namespaces::Command),
     /// Show how far each log is anchored.
     Anchors(show::Anchors),
 }
@@ -175,6 +179,7 @@ impl Command {
         match self {
             Self::Deploy(deploy) => deploy.run().await,
             Self::Committee(committee) => committee.run().await,
+            Self::Namespaces(namespaces) => namespaces.run().await,
             Self::Anchors(anchors) => anchors.run().await,
         }
     }

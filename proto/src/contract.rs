@@ -3,6 +3,7 @@
 pub mod committee;
 pub mod errors;
 mod log;
+pub mod namespaces;
 
 use alloy_primitives::{Address, Bytes};
 use alloy_sol_types::{SolConstructor, sol};

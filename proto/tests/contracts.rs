@@ -20,6 +20,10 @@ use meridian_proto::contract::{
     BYTECODE,
     Meridian::{self, MeridianCalls, MeridianErrors},
     Status, creation_code,
+    namespaces::{
+        self,
+        NamespaceRegistry::{self, NamespaceRegistryCalls, NamespaceRegistryErrors},
+    },
 };
 use serde_json::Value;
 
@@ -32,13 +36,13 @@ fn source(name: &str) -> String {
     fs::read_to_string(Path::new(CONTRACTS).join(name)).unwrap()
 }
 
-fn artifact() -> Value {
-    serde_json::from_str(&source("out/Meridian.json")).unwrap()
+fn artifact(contract: &str) -> Value {
+    serde_json::from_str(&source(&format!("out/{contract}.json"))).unwrap()
 }
 
-/// The items of a kind in the compiled interface: signature and item.
-fn compiled(kind: &str) -> BTreeMap<String, Value> {
-    let items = artifact()["abi"].as_array().unwrap().clone();
+/// The items of a kind in the compiled interface of a contract: signature and item.
+fn compiled(contract: &str, kind: &str) -> BTreeMap<String, Value> {
+    let items = artifact(contract)["abi"].as_array().unwrap().clone();
     let items = items.into_iter().filter(|item| item["type"] == kind);
     items
         .map(|item| (format!("{}{}", item["name"].as_str().unwrap(), types(&item["inputs"])), item))
@@ -87,7 +91,7 @@ fn has_event<E: SolEvent>(events: &BTreeMap<String, Value>) {
 
 #[test]
 fn the_interface_is_that_of_the_compiled_contract() {
-    let functions = compiled("function");
+    let functions = compiled("Meridian", "function");
     has_call::<Meridian::scheduleCommitteeCall>(&functions);
     has_call::<Meridian::passSeatCall>(&functions);
     has_call::<Meridian::cancelCommitteeCall>(&functions);
@@ -112,17 +116,49 @@ fn the_interface_is_that_of_the_compiled_contract() {
         "not in the interface"
     );
 
-    let events = compiled("event");
+    let events = compiled("Meridian", "event");
     has_event::<Meridian::CommitteeScheduled>(&events);
     has_event::<Meridian::SeatPassed>(&events);
     has_event::<Meridian::CommitteeCancelled>(&events);
     has_event::<Meridian::Anchored>(&events);
 
-    let errors: Vec<String> = compiled("error").into_keys().collect();
+    let errors: Vec<String> = compiled("Meridian", "error").into_keys().collect();
     let mut known: Vec<&str> = MeridianErrors::SIGNATURES.to_vec();
     known.sort_unstable();
     assert_eq!(errors, known);
     assert_eq!(MeridianErrors::COUNT, errors.len());
+}
+
+#[test]
+fn the_registrys_interface_is_that_of_the_compiled_contract() {
+    let functions = compiled("NamespaceRegistry", "function");
+    has_call::<NamespaceRegistry::createCall>(&functions);
+    has_call::<NamespaceRegistry::offerCall>(&functions);
+    has_call::<NamespaceRegistry::acceptCall>(&functions);
+    has_call::<NamespaceRegistry::allowCall>(&functions);
+    has_call::<NamespaceRegistry::denyCall>(&functions);
+    has_call::<NamespaceRegistry::namespaceOfCall>(&functions);
+    has_call::<NamespaceRegistry::ownerOfCall>(&functions);
+    has_call::<NamespaceRegistry::offeredToCall>(&functions);
+    has_call::<NamespaceRegistry::mayWriteCall>(&functions);
+    let same = |kind: &str, known: &[&str]| {
+        let mut known = known.to_vec();
+        known.sort_unstable();
+        assert_eq!(compiled("NamespaceRegistry", kind).into_keys().collect::<Vec<_>>(), known);
+    };
+    same("function", NamespaceRegistryCalls::SIGNATURES);
+    same("error", NamespaceRegistryErrors::SIGNATURES);
+
+    let events = compiled("NamespaceRegistry", "event");
+    has_event::<NamespaceRegistry::NamespaceCreated>(&events);
+    has_event::<NamespaceRegistry::NamespaceOffered>(&events);
+    has_event::<NamespaceRegistry::NamespaceTransferred>(&events);
+    has_event::<NamespaceRegistry::WriterAllowed>(&events);
+    has_event::<NamespaceRegistry::WriterDenied>(&events);
+    assert_eq!(events.len(), 5);
+
+    let bytecode = artifact("NamespaceRegistry")["bytecode"].as_str().unwrap().to_owned();
+    assert_eq!(alloy_primitives::hex::encode_prefixed(namespaces::BYTECODE), bytecode);
 }
 
 #[test]
@@ -150,7 +186,7 @@ fn the_numbers_are_those_of_the_contract() {
 
 #[test]
 fn the_creation_code_is_the_compiled_one_with_its_arguments() {
-    let bytecode = artifact()["bytecode"].as_str().unwrap().to_owned();
+    let bytecode = artifact("Meridian")["bytecode"].as_str().unwrap().to_owned();
     assert_eq!(alloy_primitives::hex::encode_prefixed(BYTECODE), bytecode);
     let owner = alloy_primitives::Address::repeat_byte(7);
     let code = creation_code(owner, 60, 3600);

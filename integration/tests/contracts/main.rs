@@ -16,6 +16,7 @@ mod kzg;
 mod logs;
 mod members;
 mod mutate;
+mod namespaces;
 mod oracle;
 mod refusals;
 mod world;

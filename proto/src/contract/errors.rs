@@ -1,18 +1,45 @@
-//! Why the contract refuses a call.
+//! Why the contracts refuse a call.
+
+use core::fmt::Debug;
 
 use alloy_sol_types::SolInterface;
 
 use super::Meridian::MeridianErrors;
+use super::namespaces::NamespaceRegistry::NamespaceRegistryErrors;
 
-/// What the bytes of a revert say, if they are an error of the contract: its name, its arguments, and what helps where
-/// something does.
+/// What the bytes of a revert say, if they are an error of one of the contracts: its name, its arguments, and what helps
+/// where something does.
 #[must_use]
 pub fn describe(data: &[u8]) -> Option<String> {
+    of_the_network(data).or_else(|| of_the_registry(data))
+}
+
+/// The struct that an error's variant is around, and which has its name.
+fn told(error: &impl Debug) -> String {
+    let told = format!("{error:?}");
+    match told.split_once('(') {
+        Some((_, rest)) => rest.strip_suffix(')').unwrap_or(rest).to_owned(),
+        None => told,
+    }
+}
+
+fn of_the_registry(data: &[u8]) -> Option<String> {
+    use NamespaceRegistryErrors as E;
+    let error = E::abi_decode_validate(data).ok()?;
+    let name = told(&error);
+    let help = match &error {
+        E::AlreadyCreated(_) => "you have made it before: choose another salt for another one",
+        E::NotTheOwner(_) => "only its owner may do this: use the owner's key",
+        E::NotOffered(_) => "its owner has to offer it to you first",
+        E::NobodyMayWrite(_) => "the zero address is nobody's",
+    };
+    Some(format!("{name}: {help}"))
+}
+
+fn of_the_network(data: &[u8]) -> Option<String> {
     use MeridianErrors as E;
     let error = E::abi_decode_validate(data).ok()?;
-    let name = format!("{error:?}");
-    // An enum's variant around the struct of the same name.
-    let name = name.split_once('(').map_or(&*name, |(_, rest)| rest.strip_suffix(')').unwrap_or(rest));
+    let name = told(&error);
     let help = match &error {
         E::OwnableUnauthorizedAccount(_) => "only the contract's owner may do this: use the owner's key",
         E::LatestEpochNotActive(_) => {
@@ -32,17 +59,18 @@ pub fn describe(data: &[u8]) -> Option<String> {
         E::FromTheFuture(_) => "the checkpoint is more than a minute ahead of the chain: check the clocks",
         E::Inconsistent(_) => "the log does not go on from what is anchored: it has forked",
         E::Stale(_) => "as much or more is anchored already",
-        _ => return Some(name.to_owned()),
+        _ => return Some(name),
     };
     Some(format!("{name}: {help}"))
 }
 
 #[cfg(test)]
 mod tests {
-    use alloy_primitives::{Address, U256};
+    use alloy_primitives::{Address, B256, U256};
     use alloy_sol_types::SolError;
 
     use super::super::Meridian;
+    use super::super::namespaces::NamespaceRegistry;
     use super::*;
 
     #[test]
@@ -57,6 +85,10 @@ mod tests {
         let owner = Meridian::OwnableUnauthorizedAccount { account: Address::ZERO }.abi_encode();
         assert!(describe(&owner).unwrap().contains("owner's key"));
         assert!(describe(&Meridian::NoQuorum {}.abi_encode()).unwrap().starts_with("NoQuorum"));
+        let namespace = B256::repeat_byte(1);
+        let taken = NamespaceRegistry::AlreadyCreated { namespace }.abi_encode();
+        assert!(describe(&taken).unwrap().starts_with("AlreadyCreated { namespace: 0x0101"));
+        assert!(describe(&taken).unwrap().ends_with("another one"));
     }
 
     #[test]
