@@ -40,6 +40,7 @@ use self::readiness::Readiness;
 use self::refusal::Refusal;
 use crate::fetch::Readers;
 use crate::submit::unix_now;
+use crate::tokens::TokenFile;
 
 /// Longest input of a keccak commitment that an OP Stack derivation takes, in bytes: it skips a longer one.
 pub const KECCAK_LIMIT: usize = 130_672;
@@ -115,6 +116,8 @@ pub struct AltDa {
     puts: TaskTracker,
     stop: CancellationToken,
     archive: Option<Archive>,
+    /// Of those who may put; without them everybody may.
+    tokens: Option<TokenFile>,
     memory: Arc<Semaphore>,
     reads: Semaphore,
     gets: Arc<Semaphore>,
@@ -152,6 +155,7 @@ impl AltDa {
             puts: TaskTracker::new(),
             stop,
             archive,
+            tokens: None,
             memory: body::budget(settings.memory_bytes),
             reads: Semaphore::new(READS),
             gets: Arc::new(Semaphore::new(GETS)),
@@ -160,6 +164,12 @@ impl AltDa {
             metrics,
             settings,
         })
+    }
+
+    /// Lets only those put who have a token for the namespace.
+    #[must_use]
+    pub fn with_tokens(self, tokens: TokenFile) -> Self {
+        Self { tokens: Some(tokens), ..self }
     }
 
     /// Tries again while the failure may pass, up to a deadline. Each try is told how long that is still.

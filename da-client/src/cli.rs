@@ -24,6 +24,7 @@ mod session;
 mod stop;
 mod telemetry;
 mod text;
+mod token;
 mod trace;
 
 use std::io::Write;
@@ -33,7 +34,9 @@ use clap::Parser;
 use tracing::Instrument;
 use tracing_subscriber::filter::LevelFilter;
 
-use args::{AltDaCommand, CertCommand, Cli, Command, EvidenceCommand, LightCommand, LogCommand};
+use args::{
+    AltDaCommand, CertCommand, Cli, Command, EvidenceCommand, LightCommand, LogCommand, TokenCommand,
+};
 use exit::{Exit, Problem};
 use report::{ErrorBody, ErrorReport};
 use schema::Described;
@@ -125,6 +128,9 @@ async fn execute(command: Command, session: &Session) -> Result<Printed, Problem
         Command::Altda(AltDaCommand::Serve(args)) => altda::serve(args, session).await,
         Command::Evidence(EvidenceCommand::Verify(args)) => evidence::verify(&args, session),
         Command::Evidence(EvidenceCommand::Import(args)) => evidence::import(&args, session),
+        Command::Token(TokenCommand::New(args)) => token::new(args),
+        Command::Token(TokenCommand::List(args)) => token::list(&args),
+        Command::Token(TokenCommand::Revoke(args)) => token::revoke(&args),
         Command::Completions(args) => docs::completions(args.shell),
         Command::Man(args) => docs::man(&args.folder),
     }
@@ -164,6 +170,9 @@ impl Command {
             Self::Altda(AltDaCommand::Serve(_)) => "altda serve",
             Self::Evidence(EvidenceCommand::Verify(_)) => "evidence verify",
             Self::Evidence(EvidenceCommand::Import(_)) => "evidence import",
+            Self::Token(TokenCommand::New(_)) => "token new",
+            Self::Token(TokenCommand::List(_)) => "token list",
+            Self::Token(TokenCommand::Revoke(_)) => "token revoke",
             Self::Completions(_) => "completions",
             Self::Man(_) => "man",
         }

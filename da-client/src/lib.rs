@@ -18,6 +18,7 @@ pub mod rpc;
 pub mod submit;
 pub mod survey;
 pub mod time;
+pub mod tokens;
 pub mod trace;
 
 pub use progress::{Progress, Silent};

@@ -96,6 +96,11 @@ async fn reserve(
     }
 }
 
+/// Reads a body away that nobody wants.
+pub(super) async fn discard(body: axum::body::Body) {
+    drain(&mut body.into_data_stream()).await;
+}
+
 async fn drain(parts: &mut axum::body::BodyDataStream) {
     let deadline = Instant::now() + DRAIN;
     let mut left = DRAIN_BYTES;

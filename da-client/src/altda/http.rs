@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt;
 use futures::FutureExt;
@@ -36,6 +36,8 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use super::commitment::{Commitment, Mode};
 use super::refusal::{Explanation, Refusal};
 use super::{AltDa, Failover, Settings, body};
+use crate::submit::unix_now;
+use crate::tokens::Denied;
 use crate::trace;
 
 /// The blob that a certificate is of.
@@ -162,6 +164,10 @@ impl AltDa {
         Ok(match call {
             Call::Put(mode, stated) => {
                 let (head, body) = request.into_parts();
+                if let Err(refusal) = self.admit(&head.headers) {
+                    body::discard(body).await;
+                    return Err(refusal);
+                }
                 let limit = self.settings.limit(mode);
                 let body = body::read(&head.headers, body, limit, &self.memory, deadline).await?;
                 let length = body.input.len();
@@ -197,6 +203,20 @@ impl AltDa {
         })
     }
 
+    /// Whether a caller may put.
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let Some(tokens) = &self.tokens else { return Ok(()) };
+        let tokens = tokens.current();
+        match tokens.check(headers, self.settings.namespace, unix_now()) {
+            Ok(token) => {
+                tracing::debug!(token = token.name, "put by a known caller");
+                Ok(())
+            }
+            Err(denied @ Denied::Foreign { .. }) => Err(Refusal::Forbidden(denied.to_string())),
+            Err(denied) => Err(Refusal::Unauthenticated(denied.to_string())),
+        }
+    }
+
     fn config(&self) -> Config {
         let committee = self.committee();
         let settings = &self.settings;
@@ -217,6 +237,7 @@ impl AltDa {
             cache_bytes: settings.cache_bytes,
             memory_bytes: settings.memory_bytes,
             archive: settings.archive.is_some(),
+            puts_need_token: self.tokens.is_some(),
         }
     }
 }
@@ -240,6 +261,7 @@ struct Config {
     cache_bytes: u64,
     memory_bytes: usize,
     archive: bool,
+    puts_need_token: bool,
 }
 
 /// The status of a refusal. `is_put_by_server` is whether some clients take a 5xx as "post to L1 instead".
@@ -249,6 +271,8 @@ fn status(refusal: &Refusal, settings: &Settings, call: &str, is_put_by_server: 
         // Only what stands on L1 can be dropped.
         Refusal::Dropped(..) if settings.drop_status && call == "get" => DROP,
         Refusal::Invalid(_) | Refusal::Mismatch { .. } | Refusal::Dropped(..) => StatusCode::BAD_REQUEST,
+        Refusal::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
+        Refusal::Forbidden(_) => StatusCode::FORBIDDEN,
         Refusal::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
         Refusal::Unknown(_) => StatusCode::NOT_FOUND,
         Refusal::Slow => StatusCode::REQUEST_TIMEOUT,
@@ -295,6 +319,9 @@ fn refuse(refusal: &Refusal, settings: &Settings, call: &str, is_put_by_server: 
     if let Some(wait) = wait {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    }
+    if let Refusal::Unauthenticated(_) = refusal {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"meridian\""));
     }
     if let Refusal::Method(allowed) = refusal {
         headers.insert(header::ALLOW, HeaderValue::from_static(allowed));

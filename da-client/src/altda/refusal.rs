@@ -40,6 +40,12 @@ pub enum Refusal {
         /// What it is.
         computed: Commitment,
     },
+    /// The caller has no token, or one that does not count any more.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// The caller's token is for something else.
+    #[error("{0}")]
+    Forbidden(String),
     /// Certain for every reader: a derivation drops the commitment.
     #[error("{1}")]
     Dropped(DropReason, String),
@@ -87,6 +93,8 @@ impl Refusal {
             Self::Mismatch { .. } => "COMMITMENT_MISMATCH",
             Self::Dropped(DropReason::NotParsed, _) => "COMMITMENT_INVALID",
             Self::Dropped(DropReason::NotDecoded, _) => "BLOB_UNREADABLE",
+            Self::Unauthenticated(_) => "UNAUTHENTICATED",
+            Self::Forbidden(_) => "FORBIDDEN",
             Self::Method(_) => "METHOD",
             Self::Unknown(_) => "UNKNOWN",
             Self::Slow => "BODY_TOO_SLOW",

@@ -15,6 +15,7 @@ use super::stop;
 use crate::altda::{AltDa, Failover, Settings, http};
 use crate::fetch::Readers;
 use crate::submit::unix_now;
+use crate::tokens::TokenFile;
 
 /// Longest time for what has begun when it is stopped.
 const STOP: Duration = Duration::from_secs(30);
@@ -70,13 +71,20 @@ pub(crate) async fn serve(args: AltDaArgs, session: &Session) -> Result<Printed,
         memory_bytes: bytes(args.memory)?,
         archive: args.archive,
     };
+    let tokens = args.tokens.map(TokenFile::open).transpose().map_err(super::token::problem)?;
+    if tokens.is_none() && !args.listen.ip().is_loopback() {
+        tracing::warn!(listen = %args.listen, "whoever gets to this address may put: see --tokens");
+    }
     let archive = settings.archive.clone();
     let readers = Readers::new(source.view(), session.channels().clone()).measuring(session.nearest());
     let sidecar = AltDa::new(readers, settings, stop.clone()).map_err(|error| match archive {
         Some(folder) => Problem::file(&folder, &error),
         None => Problem::local(error),
     })?;
-    let sidecar = Arc::new(sidecar);
+    let sidecar = Arc::new(match tokens {
+        Some(tokens) => sidecar.with_tokens(tokens),
+        None => sidecar,
+    });
     let listener = socket.listen(BACKLOG).map_err(address_problem)?;
     let address = listener.local_addr().map_err(Problem::local)?;
     tracing::info!(listen = %address, committee = %committee.fingerprint(), "DA server runs");

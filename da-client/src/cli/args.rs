@@ -2,6 +2,7 @@
 
 mod parse;
 mod serving;
+mod token;
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use crate::nearest::Position;
 
 use self::parse::{duration, endpoint, namespace, range, since};
 pub use self::serving::{AltDaArgs, AltDaCommand, FailoverArg, LightArgs, LightCommand, LightStatusArgs};
+pub use self::token::{TokenCommand, TokenFileArgs, TokenNewArgs, TokenRevokeArgs};
 
 /// Default retention in seconds: 14 days.
 pub const DEFAULT_RETENTION: u64 = 14 * 24 * 3600;
@@ -143,6 +145,9 @@ pub enum Command {
     /// Check or import evidence that a gateway signed two logs
     #[command(subcommand)]
     Evidence(EvidenceCommand),
+    /// Make, list and revoke the tokens of those who may put through da altda serve
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Print a completion script
     Completions(CompletionsArgs),
     /// Write the manual pages into a folder

@@ -5,6 +5,7 @@ mod blob;
 mod evidence;
 mod log;
 mod network;
+mod token;
 
 pub use audit::{
     AuditReport, AuditedBlob, AuditedEntry, AuditedLog, AuditedRegion, AuditedReplica, SightingReport,
@@ -20,6 +21,7 @@ pub use network::{
     CommitteeReport, EpochReport, GatewayReport, LogSize, RegionReport, RegionsReport, ReplicaReport,
     StatusReport,
 };
+pub use token::{TokenMadeReport, TokenReport, TokensReport};
 
 use crate::light::report::LightReport;
 
@@ -96,6 +98,9 @@ pub fn schemas() -> Vec<(&'static str, Vec<Key>)> {
         of::<LightReport>("light status"),
         of::<EvidenceReport>("evidence verify"),
         of::<EvidenceReport>("evidence import"),
+        of::<TokenMadeReport>("token new"),
+        of::<TokensReport>("token list"),
+        of::<TokenReport>("token revoke"),
         of::<CompletionsReport>("completions"),
         of::<ManReport>("man"),
         of::<ErrorReport>("error"),

@@ -15,6 +15,7 @@ use crate::chain::testing::committee;
 use crate::chain::view::View;
 use crate::fetch::Readers;
 use crate::rpc::Channels;
+use crate::tokens::{TokenFile, Tokens};
 
 /// A sidecar in a network of which nobody answers.
 fn alone(change: impl FnOnce(&mut Settings)) -> Arc<AltDa> {
@@ -285,4 +286,45 @@ async fn what_is_known_is_given_out_without_the_network() {
     assert!(metrics.contains("meridian_altda_reads_total{from=\"memory\"} 1"), "{metrics}");
     assert!(metrics.contains("meridian_altda_sent_bytes_total 5"), "{metrics}");
     assert!(metrics.contains("meridian_altda_cache_bytes 5"), "{metrics}");
+}
+
+#[tokio::test]
+async fn puts_need_a_token_where_tokens_are_and_reads_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens.toml");
+    let mut tokens = Tokens::default();
+    let good = tokens.add("good", vec![Namespace::default()], u64::MAX >> 1).unwrap();
+    let foreign = tokens.add("foreign", vec![Namespace::from([1; 32])], u64::MAX >> 1).unwrap();
+    let ended = tokens.add("ended", vec![Namespace::default()], 1).unwrap();
+    tokens.save(&path).unwrap();
+    let sidecar = Arc::into_inner(alone(|_| ())).unwrap();
+    let sidecar = Arc::new(sidecar.with_tokens(TokenFile::open(path).unwrap()));
+    let put = async |value: Option<String>| {
+        let request = Request::builder().method("POST").uri("/put");
+        let request =
+            value.into_iter().fold(request, |request, value| request.header("authorization", value));
+        let response =
+            router(Arc::clone(&sidecar)).oneshot(request.body(Body::from("input")).unwrap()).await.unwrap();
+        let asks = response.headers().contains_key(header::WWW_AUTHENTICATE);
+        assert_eq!(asks, response.status() == StatusCode::UNAUTHORIZED);
+        let status = response.status().as_u16();
+        (status, text(response).await)
+    };
+    for (value, status, says) in [
+        (None, 401, "with a token only"),
+        (Some("Bearer meridian_00".to_owned()), 401, "unknown"),
+        (Some(format!("Bearer {}", ended.reveal())), 401, "ended"),
+        (Some(format!("Bearer {}", foreign.reveal())), 403, "not for the namespace"),
+        // Let in, and nobody is there to take it.
+        (Some(format!("Bearer {}", good.reveal())), 429, "no gateway"),
+    ] {
+        let (got, text) = put(value).await;
+        assert!(got == status && text.contains(says), "{status} {says}: {got} {text}");
+        for secret in [&good, &foreign, &ended] {
+            assert!(!text.contains(secret.reveal()));
+        }
+    }
+    let response = ask(&sidecar, "GET", &format!("/get/{}", keccak(b"input")), "").await;
+    assert_eq!(response.status().as_u16(), 503);
+    assert!(text(ask(&sidecar, "GET", "/config", "").await).await.contains("\"puts_need_token\":true"));
 }

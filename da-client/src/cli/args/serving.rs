@@ -104,6 +104,9 @@ pub struct AltDaArgs {
     /// Memory for inputs that are being put, in bytes: others wait
     #[arg(long, value_name = "BYTES", default_value_t = 256 << 20)]
     pub memory: u64,
+    /// File with the tokens of those who may put: da token new makes it. Without it everybody may who gets here
+    #[arg(long, value_name = "FILE")]
+    pub tokens: Option<PathBuf>,
     /// Keep a copy of everything that passes in this folder, and read from there first
     #[arg(long, value_name = "DIR")]
     pub archive: Option<PathBuf>,
