@@ -22,6 +22,7 @@ pub mod ports;
 pub mod programs;
 pub mod random;
 pub mod raw;
+pub mod recorder;
 pub mod sidecar;
 pub mod wires;
 pub mod withholding;

@@ -72,7 +72,7 @@ impl Network {
                 Name::Gateway(place) => plan.gateway_lies.contains_key(&place),
             };
             let mut endpoint = format!("http://{listen}");
-            if lies {
+            if lies || plan.recorder.is_some() {
                 let front = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
                 endpoint = format!("http://{}", front.local_addr()?);
                 fronts.insert(name, front);
@@ -89,12 +89,13 @@ impl Network {
         for (name, front) in fronts {
             let member = network.member_mut(name)?;
             let honest = format!("http://{}", member.listen);
-            let truth = Truth::at(honest, network.committee.domain())?;
-            let liar = match name {
-                Name::Replica(place) => {
+            let truth = Truth::at(honest.clone(), network.committee.domain())?;
+            let liar = match (&plan.recorder, name) {
+                (Some(recorder), _) => recorder.serve(front, name, honest)?,
+                (None, Name::Replica(place)) => {
                     liars::serve_replica(front, truth, Arc::clone(&plan.replica_lies[&place]))
                 }
-                Name::Gateway(place) => {
+                (None, Name::Gateway(place)) => {
                     liars::serve_gateway(front, truth, Arc::clone(&plan.gateway_lies[&place]))
                 }
             };
@@ -143,6 +144,14 @@ impl Network {
     /// When there is no such member.
     pub fn endpoint(&self, name: Name) -> Result<&str> {
         Ok(&self.member(name)?.endpoint)
+    }
+
+    /// Where a member answers itself, with nobody in front of it.
+    ///
+    /// # Errors
+    /// When there is no such member.
+    pub fn direct(&self, name: Name) -> Result<String> {
+        Ok(format!("http://{}", self.member(name)?.listen))
     }
 
     /// The address of a member's key.

@@ -195,3 +195,28 @@ fn protobuf_types_stay_at_the_edge() -> Result<()> {
     }
     Ok(())
 }
+
+/// Which test shows what is done about a threat: docs/security.md names them, and they are there.
+#[test]
+fn every_test_that_the_threats_name_exists() -> Result<()> {
+    let page = fs::read_to_string(root().join("docs/security.md"))?;
+    let threats = page.split("\n## ").find(|part| part.starts_with("Threats")).context("no threats")?;
+    let rows = threats.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let mut texts = Vec::new();
+    for (folder, _) in ROOMS {
+        texts.extend(sources(folder)?.into_iter().map(|(_, text)| text));
+    }
+    let mut named = 0;
+    for row in rows {
+        let tests = row.trim_end_matches('|').rsplit('|').next().context("a row has columns")?;
+        for name in tests.split('`').skip(1).step_by(2) {
+            // A function, or a line of a list from which a macro makes one.
+            let known =
+                |text: &String| text.contains(&format!("fn {name}(")) || text.contains(&format!(" {name}: "));
+            ensure!(texts.iter().any(known), "docs/security.md names {name}, which is no test");
+            named += 1;
+        }
+    }
+    ensure!(named > 40, "{named} tests are named");
+    Ok(())
+}

@@ -10,6 +10,7 @@ use meridian_proofs::committee::{Committee, CommitteeParts, GatewayMember, Regio
 
 use super::{Member, Name};
 use crate::liars::{GatewayLie, ReplicaLie};
+use crate::recorder::Recorder;
 
 /// Where the regions of a test network lie.
 const PLACES: [(&str, f64, f64); 5] = [
@@ -46,6 +47,10 @@ pub struct Plan {
     pub replica_lies: BTreeMap<usize, Arc<dyn ReplicaLie>>,
     /// Gateways that lie to clients, by their place.
     pub gateway_lies: BTreeMap<usize, Arc<dyn GatewayLie>>,
+    /// Chain id of all signatures.
+    pub chain_id: u64,
+    /// What stands in front of every member, and keeps what is sent to it.
+    pub recorder: Option<Recorder>,
     /// Settings of every replica.
     pub replica: replica::Settings,
     /// Settings of every gateway.
@@ -67,6 +72,8 @@ impl Default for Plan {
             max_entries_per_hour: 1_000_000,
             replica_lies: BTreeMap::new(),
             gateway_lies: BTreeMap::new(),
+            chain_id: 0,
+            recorder: None,
             replica: replica::Settings::default(),
             gateway: gateway::Settings::default(),
         }
@@ -108,7 +115,7 @@ pub(super) fn committee(plan: &Plan, members: &BTreeMap<Name, Member>) -> Result
         }
     }
     Ok(Committee::new(CommitteeParts {
-        chain_id: 0,
+        chain_id: plan.chain_id,
         verifying_contract: Address::ZERO,
         epoch: 1,
         min_copies: plan.min_copies.unwrap_or_else(|| Committee::default_min_copies(plan.regions)),
