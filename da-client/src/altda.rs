@@ -24,6 +24,7 @@ use bytes::Bytes;
 use meridian_proofs::certificate::Certificate;
 use meridian_proofs::committee::Committee;
 use meridian_proofs::ids::Namespace;
+use meridian_proofs::signature::SecretKey;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use prometheus::Registry;
@@ -74,6 +75,8 @@ pub struct Settings {
     pub gateways: Vec<String>,
     /// Whose blobs the inputs are.
     pub namespace: Namespace,
+    /// Who signs the puts, for gateways that ask who puts.
+    pub signer: Option<Arc<SecretKey>>,
     /// Seconds to keep them.
     pub retention: u64,
     /// Longest input of a keccak commitment, in bytes.

@@ -11,8 +11,10 @@ pub mod exit;
 mod get;
 mod id;
 mod input;
+mod key;
 mod light;
 mod log;
+mod namespace;
 mod nodes;
 mod open;
 mod progress;
@@ -35,7 +37,8 @@ use tracing::Instrument;
 use tracing_subscriber::filter::LevelFilter;
 
 use args::{
-    AltDaCommand, CertCommand, Cli, Command, EvidenceCommand, LightCommand, LogCommand, TokenCommand,
+    AltDaCommand, CertCommand, Cli, Command, EvidenceCommand, KeyCommand, LightCommand, LogCommand,
+    NamespaceCommand, TokenCommand,
 };
 use exit::{Exit, Problem};
 use report::{ErrorBody, ErrorReport};
@@ -128,6 +131,9 @@ async fn execute(command: Command, session: &Session) -> Result<Printed, Problem
         Command::Altda(AltDaCommand::Serve(args)) => altda::serve(args, session).await,
         Command::Evidence(EvidenceCommand::Verify(args)) => evidence::verify(&args, session),
         Command::Evidence(EvidenceCommand::Import(args)) => evidence::import(&args, session),
+        Command::Key(KeyCommand::New(args)) => key::new(args).await,
+        Command::Key(KeyCommand::Show(args)) => key::show(args).await,
+        Command::Namespace(command) => namespace::run(command).await,
         Command::Token(TokenCommand::New(args)) => token::new(args),
         Command::Token(TokenCommand::List(args)) => token::list(&args),
         Command::Token(TokenCommand::Revoke(args)) => token::revoke(&args),
@@ -170,6 +176,12 @@ impl Command {
             Self::Altda(AltDaCommand::Serve(_)) => "altda serve",
             Self::Evidence(EvidenceCommand::Verify(_)) => "evidence verify",
             Self::Evidence(EvidenceCommand::Import(_)) => "evidence import",
+            Self::Key(KeyCommand::New(_)) => "key new",
+            Self::Key(KeyCommand::Show(_)) => "key show",
+            Self::Namespace(NamespaceCommand::Create(_)) => "namespace create",
+            Self::Namespace(NamespaceCommand::Allow(_)) => "namespace allow",
+            Self::Namespace(NamespaceCommand::Deny(_)) => "namespace deny",
+            Self::Namespace(NamespaceCommand::List(_)) => "namespace list",
             Self::Token(TokenCommand::New(_)) => "token new",
             Self::Token(TokenCommand::List(_)) => "token list",
             Self::Token(TokenCommand::Revoke(_)) => "token revoke",

@@ -1,6 +1,7 @@
 //! Submitting: a payload goes to a gateway, a certificate comes back and is checked in full.
 
 mod expectation;
+mod signing;
 
 use std::future::{Future, ready};
 use std::pin::pin;
@@ -16,6 +17,7 @@ use meridian_proofs::encode::{self, EncodeError};
 use meridian_proofs::hash::Blake3;
 use meridian_proofs::ids::{BlobId, Namespace, PayloadHash};
 use meridian_proofs::shape::{LengthError, PayloadLength};
+use meridian_proofs::signature::SecretKey;
 use meridian_proofs::{B256, keccak256};
 use meridian_proto::convert::PutStart;
 use meridian_proto::error::{ApiError, Class};
@@ -137,6 +139,8 @@ pub struct Submitter {
     /// Longest wait for a gateway, beside what the upload takes.
     wait: Duration,
     insists: bool,
+    /// Who answers for the puts.
+    signer: Option<Arc<SecretKey>>,
 }
 
 /// What a payload is, computed by ourselves.
@@ -164,7 +168,7 @@ impl Submitter {
     /// Tries the gateways in their order, and takes certificates of the epochs that are open then.
     #[must_use]
     pub fn new(view: watch::Receiver<Arc<View>>, channels: Channels, gateways: Vec<String>) -> Self {
-        Self { view, channels, gateways, now: unix_now, wait: PUT_DEADLINE, insists: false }
+        Self { view, channels, gateways, now: unix_now, wait: PUT_DEADLINE, insists: false, signer: None }
     }
 
     /// Waits for each gateway no longer than this, beside what the upload takes.
@@ -248,12 +252,21 @@ impl Submitter {
             bind_payload_hash: options.bind_payload_hash,
             expected_blob_id: options.expected,
             kzg_root: options.kzg_root.filter(|root| *root != B256::ZERO),
+            authorization: None,
         };
+        let signing = self.to_sign(&payload);
         let deadline = self.wait + Duration::from_secs(length.get() / PUT_RATE);
         let mut failed = Vec::new();
         for gateway in &self.gateways {
             progress.start(length.get());
-            let failure = match self.upload(gateway, start, payload.clone(), deadline, progress).await {
+            let uploaded = async {
+                let start = match &signing {
+                    Some(signing) => self.signed(signing, gateway, start).await?,
+                    None => start,
+                };
+                self.upload(gateway, start, payload.clone(), deadline, progress).await
+            };
+            let failure = match uploaded.await {
                 Ok(certificate) => {
                     let Identity { id, payload_hash } = match known {
                         Some(known) => known,
@@ -287,7 +300,7 @@ impl Submitter {
                 }
                 Err(error) => Failure::Call(error),
             };
-            let last = !self.insists && !failure.may_work_elsewhere();
+            let last = !self.insists && !failure.may_work_elsewhere() && !failure.is_of_one_gateway();
             tracing::info!(gateway, %failure, "gateway failed");
             failed.push(Attempt { gateway: gateway.clone(), failure });
             if last {
@@ -338,6 +351,14 @@ impl Failure {
         match self {
             Self::Call(error) => error.is_retryable() || error.class() == Class::Internal,
             Self::Certificate(_) => true,
+        }
+    }
+
+    /// Whether this gateway alone refuses: who may put is for each to say, by its own clock.
+    fn is_of_one_gateway(&self) -> bool {
+        match self {
+            Self::Call(error) => matches!(error.class(), Class::Unauthenticated | Class::Forbidden),
+            Self::Certificate(_) => false,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The gateway: takes payloads, brings them to every region, keeps the log, gives certificates.
 //!
 //! A put walks through `submit` (checks, encoding), `dispersal` (rows to every seat), `log` (entry and checkpoint, one
-//! synced batch), `cosign` (cosignatures) and back. `seats` and `quorum` say whom it waits for, `check` looks after
+//! synced batch), `cosign` (cosignatures) and back. `access` says who may put, and how much. `seats` and `quorum` say whom it waits for, `check` looks after
 //! seats that are away, `backfill` brings them later what they missed, `anchor` brings the log to the chain, `store` is
 //! the disk, `link` the network. `core` has what they share, for one epoch and for all, and `epochs` leads from one to
 //! the next.
@@ -33,6 +33,7 @@ use crate::memory::MemoryBudget;
 use crate::metrics;
 use crate::store::log::LogStore;
 
+pub mod access;
 pub mod anchor;
 mod backfill;
 mod check;
@@ -57,6 +58,7 @@ pub use service::Service;
 pub use settings::Settings;
 
 use self::core::{Shared, blocking};
+use access::Access;
 use anchor::{AnchorSettings, Logbook};
 use epochs::{Door, Stage};
 use link::{Links, RpcLinks};
@@ -126,8 +128,11 @@ impl Gateway {
         let (store, loaded) = Store::open(data_dir, address, &domain)
             .with_context(|| format!("cannot open the gateway's store in {}", data_dir.display()))?;
         store.db().keep_free(settings.min_free_bytes);
+        let store = Arc::new(store);
+        let access = Access::open(&settings.access, &store, (address, domain), &clock, &view)?;
         let shared = Arc::new(Shared {
-            store: Arc::new(store),
+            store,
+            access,
             certified: watch::Sender::new(loaded.certified.clone().map(Arc::new)),
             closed: Mutex::default(),
             log_size: AtomicU64::new(loaded.range.size()),
@@ -153,6 +158,8 @@ impl Gateway {
         metrics::get().log_size.record(loaded.range.size(), &[]);
         metrics::get().uploads_pending.record(shared.store.pending(), &[]);
         shared.background(keep_certified(shared.clone()));
+        shared.background(access::follow(shared.clone()));
+        shared.background(access::forget(shared.clone()));
         tracing::info!(%address, "gateway opened");
         let (stage, seen) = watch::channel(epochs::begin(&shared, loaded, None));
         shared.background(epochs::run(shared.clone(), stage));

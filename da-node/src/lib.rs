@@ -9,7 +9,6 @@ pub mod cpu;
 pub mod devnet;
 pub mod gateway;
 pub mod http;
-pub mod key;
 pub mod log_service;
 pub mod memory;
 pub mod metrics;
@@ -23,3 +22,5 @@ pub mod telemetry;
 #[cfg(test)]
 mod test_docs;
 pub mod upkeep_cmd;
+
+pub use meridian_client::key;

@@ -129,6 +129,14 @@ metrics! {
 
     /// Puts answered by a gateway: `ok`, or the class of the error.
     puts: Counter<u64>, "meridian_gateway_puts_total", "{put}", ["result"];
+    /// Puts refused for who puts or for how much, by the reason of the error.
+    refused_puts: Counter<u64>, "meridian_gateway_refused_puts_total", "{put}", ["reason"];
+    /// Namespaces in the file that says who may put.
+    namespaces: Gauge<u64>, "meridian_gateway_namespaces", "{namespace}", [];
+    /// Times that this file was read because it had changed: `ok`, or `broken` where the last good one stays in force.
+    namespace_loads: Counter<u64>, "meridian_gateway_namespace_loads_total", "{load}", ["result"];
+    /// Signatures of puts that are remembered until they have expired.
+    used_nonces: Gauge<u64>, "meridian_gateway_used_nonces", "{signature}", [];
     /// Time from a put's first message to its certificate.
     put_seconds: Histogram<f64>, "meridian_gateway_put_seconds", "s", [];
     /// Puts in flight now.

@@ -91,12 +91,19 @@ struct Room {
 /// # Errors
 /// When it cannot be started or its servers fail.
 pub async fn gateway(config: GatewayConfig, lock: Option<PathBuf>) -> Result<()> {
-    let GatewayConfig { node, chain, listen, server, log, telemetry, gateway: settings, anchor } = config;
+    let GatewayConfig { node, chain, listen, server, log, telemetry, gateway: settings, access, anchor } =
+        config;
     let anchoring = Anchoring::new(anchor, &chain)?;
-    let settings = gateway::Settings { min_free_bytes: node.min_free_bytes, ..settings };
+    let is_public = access.lets_anybody_put() && !listen.grpc.ip().is_loopback();
+    let settings = gateway::Settings { min_free_bytes: node.min_free_bytes, access, ..settings };
     let common = Common { node, chain, listen, server, log, telemetry };
     let is_member = |committee: &Committee, address: &Address| committee.gateway(address).is_some();
     host("gateway", common, lock, is_member, async move |means: Means| {
+        if is_public {
+            tracing::warn!(
+                "whoever reaches this gateway may put, and as much as fits: access.namespaces is not set"
+            );
+        }
         gateway_room(settings, anchoring, means)
     })
     .await

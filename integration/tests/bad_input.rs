@@ -44,6 +44,7 @@ fn start(length: u64) -> PutStart {
         bind_payload_hash: false,
         expected_blob_id: Bytes::new(),
         kzg_root: Bytes::new(),
+        authorization: None,
     }
 }
 

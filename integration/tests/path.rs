@@ -271,6 +271,7 @@ async fn two_regions_down_stop_puts_and_not_reads() -> Result<()> {
         bind_payload_hash: false,
         expected_blob_id: None,
         kzg_root: None,
+        authorization: None,
     };
     let error = gateway.put(start, fresh).await.err().context("a certificate with three regions of five")?;
     assert_eq!(error.reason, Reason::QuorumUnreachable, "{error}");

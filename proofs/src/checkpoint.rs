@@ -39,7 +39,7 @@ pub struct Domain {
 }
 
 impl Domain {
-    fn eip712(&self) -> Eip712Domain {
+    pub(crate) fn eip712(&self) -> Eip712Domain {
         Eip712Domain {
             name: Some(DOMAIN_NAME.into()),
             version: Some(DOMAIN_VERSION.into()),

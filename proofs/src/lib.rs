@@ -3,6 +3,7 @@
 //! Nothing in this crate does I/O, waits, reads a clock or talks to a network. Everything that comes from outside is
 //! checked here once and carried on as a type that can only hold checked values.
 
+pub mod authorization;
 pub mod buffers;
 pub mod certificate;
 pub mod checkpoint;

@@ -1,4 +1,4 @@
-//! The published vectors of entry leaf, checkpoint digest and certificate.
+//! The published vectors of entry leaf, digests of what is signed, and certificate.
 //!
 //! `REGENERATE=1` rewrites `testdata/certificate.json` and the table in `docs/protocol.md`; without it the test fails
 //! when either of them drifts.
@@ -9,6 +9,7 @@ use std::{fs, path::PathBuf};
 
 use meridian_proofs::{
     Address, B256,
+    authorization::{Authorization, SignedAuthorization},
     certificate::Certificate,
     checkpoint::{Checkpoint, CosignedCheckpoint, Dispersal, SignedCheckpoint},
     committee::{Committee, CommitteeParts, GatewayMember, Region, RegionId, Seat},
@@ -111,6 +112,18 @@ fn vectors() -> Vec<(&'static str, Value)> {
         blob_id: certificate.id(),
         deadline: TIME + 60,
     };
+    let authorization = Authorization {
+        gateway: checkpoint.gateway,
+        namespace: certificate.entry.namespace,
+        payload_hash: PayloadHash(keccak256(b"a")),
+        length: 1,
+        retention: RETENTION,
+        kzg_root: B256::ZERO,
+        bind_payload_hash: true,
+        nonce: keccak256("nonce"),
+        deadline: TIME + 120,
+    };
+    let signed = SignedAuthorization::sign(authorization, &domain, &key("writer"));
     let hex = |bytes: &[u8]| json!(format!("0x{}", hex::encode(bytes)));
     vec![
         ("chain id", json!(domain.chain_id)),
@@ -131,6 +144,14 @@ fn vectors() -> Vec<(&'static str, Value)> {
         ("checkpoint digest", hex(checkpoint.digest(&domain).as_slice())),
         ("dispersal deadline", json!(dispersal.deadline)),
         ("dispersal digest", hex(dispersal.digest(&domain).as_slice())),
+        ("writer, key keccak256(\"writer\")", hex(key("writer").address().as_slice())),
+        ("put retention", json!(authorization.retention)),
+        ("put kzgRoot", hex(authorization.kzg_root.as_slice())),
+        ("put bindPayloadHash", json!(authorization.bind_payload_hash)),
+        ("put nonce, keccak256(\"nonce\")", hex(authorization.nonce.as_slice())),
+        ("put deadline", json!(authorization.deadline)),
+        ("put digest", hex(authorization.digest(&domain).as_slice())),
+        ("put signature", hex(signed.signature.as_bytes())),
         ("committee fingerprint", hex(committee.fingerprint().as_slice())),
         ("certificate", hex(&certificate.encode())),
     ]

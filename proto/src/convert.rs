@@ -17,7 +17,8 @@ mod rows;
 mod types;
 
 pub use gateway::{
-    AnchorStatus, EpochClosing, GatewayPhase, GatewayStatus, GetCertificate, PutPart, PutStart, SeatHealth,
+    AnchorStatus, EpochClosing, GatewayPhase, GatewayStatus, GetCertificate, PutAuthorization, PutPart,
+    PutStart, SeatHealth,
 };
 pub use log::{
     ConsistencyProof, GetConsistencyProof, GetEntries, GetInclusionProof, InclusionProof, LogItem,

@@ -93,6 +93,10 @@ impl AltDa {
             let share = left / u32::try_from(gateways.len().max(1)).unwrap_or(u32::MAX);
             let submitter = Submitter::new(self.readers.watch(), self.readers.channels().clone(), gateways);
             let submitter = submitter.waiting(share.max(PUT_TRY)).insisting();
+            let submitter = match &self.settings.signer {
+                Some(key) => submitter.signing(Arc::clone(key)),
+                None => submitter,
+            };
             let input = input.clone();
             async move {
                 let put = submitter.put_as(input, identity, &options, &Silent).await;

@@ -10,6 +10,7 @@ use tokio::net::TcpSocket;
 use super::Printed;
 use super::args::{AltDaArgs, DEFAULT_RETENTION, FailoverArg};
 use super::exit::{Exit, Problem};
+use super::key::signer;
 use super::session::Session;
 use super::stop;
 use crate::altda::{AltDa, Failover, Settings, http};
@@ -58,6 +59,7 @@ pub(crate) async fn serve(args: AltDaArgs, session: &Session) -> Result<Printed,
     let settings = Settings {
         gateways: session.named_gateways().to_vec(),
         namespace: args.namespace.unwrap_or(Namespace::from([0; 32])),
+        signer: signer(args.key).await?,
         retention,
         keccak_limit: bytes(args.keccak_limit)?,
         generic_limit: bytes(args.generic_limit)?,

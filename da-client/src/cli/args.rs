@@ -1,5 +1,6 @@
 //! The command line.
 
+mod keys;
 mod parse;
 mod serving;
 mod token;
@@ -15,6 +16,10 @@ use super::exit::Exit;
 use crate::chain::settled::Settled;
 use crate::nearest::Position;
 
+pub use self::keys::{
+    KeyArgs, KeyCommand, KeyNewArgs, KeyShowArgs, LimitArgs, NamespaceAllowArgs, NamespaceCommand,
+    NamespaceCreateArgs, NamespaceDenyArgs, NamespaceListArgs,
+};
 use self::parse::{duration, endpoint, namespace, range, since};
 pub use self::serving::{AltDaArgs, AltDaCommand, FailoverArg, LightArgs, LightCommand, LightStatusArgs};
 pub use self::token::{TokenCommand, TokenFileArgs, TokenNewArgs, TokenRevokeArgs};
@@ -145,6 +150,12 @@ pub enum Command {
     /// Check or import evidence that a gateway signed two logs
     #[command(subcommand)]
     Evidence(EvidenceCommand),
+    /// Make keys that sign puts, or show whose they are
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Say who may put under which namespace: makes and changes the file that a gateway's access.namespaces names
+    #[command(subcommand)]
+    Namespace(NamespaceCommand),
     /// Make, list and revoke the tokens of those who may put through da altda serve
     #[command(subcommand)]
     Token(TokenCommand),
@@ -178,6 +189,9 @@ pub struct PutArgs {
     /// Write the certificate into this file
     #[arg(long, value_name = "FILE")]
     pub cert_out: Option<PathBuf>,
+    /// Who signs.
+    #[command(flatten)]
+    pub key: KeyArgs,
 }
 
 /// Arguments of `da id`.

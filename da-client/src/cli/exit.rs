@@ -193,6 +193,13 @@ impl From<ApiError> for Problem {
             (Class::Internal, _) => {
                 (Exit::Unavailable, "try again, or through another gateway; tell its operator the trace id")
             }
+            (_, Reason::AuthorizationMissing) => (Exit::Refused, "name a key that may put there with --key"),
+            (_, Reason::AuthorizationExpired | Reason::AuthorizationTooEarly) => {
+                (Exit::Refused, "set the clock of this machine: it and the gateway's differ")
+            }
+            (_, Reason::NamespaceUnlisted | Reason::NotPermitted) => {
+                (Exit::Refused, "check --namespace and --key, or ask the gateway's operator")
+            }
             (Class::Invalid | Class::Unauthenticated | Class::Forbidden | Class::TooLarge, _) => {
                 (Exit::Refused, "change the request: the same one can never succeed")
             }

@@ -8,6 +8,7 @@ use meridian_proofs::kzg::KzgBinding;
 use super::Printed;
 use super::args::{DEFAULT_RETENTION, PutArgs};
 use super::exit::Problem;
+use super::key::signer;
 use super::progress::Bar;
 use super::report::{FailedGateway, PutReport};
 use super::session::{Session, labels};
@@ -21,6 +22,7 @@ use crate::time::utc;
 pub(crate) async fn run(args: PutArgs, session: &Session) -> Result<Printed, Problem> {
     let payload = input::payload(&args.file)?;
     let length = u64::try_from(payload.len()).map_err(Problem::local)?;
+    let signer = signer(args.key).await?;
     let committee = session.committee().await?;
     let limits = (committee.parts().min_retention, committee.parts().max_retention);
     let binding = input::binding(&payload, args.kzg).await?;
@@ -34,6 +36,10 @@ pub(crate) async fn run(args: PutArgs, session: &Session) -> Result<Printed, Pro
     let started = Instant::now();
     let view = session.view().await?;
     let submitter = Submitter::new(view.clone(), session.channels().clone(), session.gateways(&committee));
+    let submitter = match signer {
+        Some(key) => submitter.signing(key),
+        None => submitter,
+    };
     let receipt = submitter.put(payload, &options, &Bar::new("put")).await?;
     let millis = millis(started.elapsed());
     let certificate = receipt.certificate;

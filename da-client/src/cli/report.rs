@@ -1,5 +1,6 @@
 //! What each command prints with `--json`.
 
+mod access;
 mod audit;
 mod blob;
 mod evidence;
@@ -7,6 +8,7 @@ mod log;
 mod network;
 mod token;
 
+pub use access::{KeyReport, LimitsReport, NamespaceReport, NamespacesReport};
 pub use audit::{
     AuditReport, AuditedBlob, AuditedEntry, AuditedLog, AuditedRegion, AuditedReplica, SightingReport,
     TraceReport, TracedAnchor, TracedRegion, TracedReplica,
@@ -98,6 +100,12 @@ pub fn schemas() -> Vec<(&'static str, Vec<Key>)> {
         of::<LightReport>("light status"),
         of::<EvidenceReport>("evidence verify"),
         of::<EvidenceReport>("evidence import"),
+        of::<KeyReport>("key new"),
+        of::<KeyReport>("key show"),
+        of::<NamespacesReport>("namespace create"),
+        of::<NamespacesReport>("namespace allow"),
+        of::<NamespacesReport>("namespace deny"),
+        of::<NamespacesReport>("namespace list"),
         of::<TokenMadeReport>("token new"),
         of::<TokensReport>("token list"),
         of::<TokenReport>("token revoke"),

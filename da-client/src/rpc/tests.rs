@@ -57,6 +57,7 @@ fn put_start(length: usize) -> PutStart {
         bind_payload_hash: false,
         expected_blob_id: None,
         kzg_root: None,
+        authorization: None,
     }
 }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::host::{self, Chain, Listen, Log, Node, Server, Storage, Telemetry};
 use super::{Config, Documented, Section};
+use crate::gateway::access::AccessSettings;
 use crate::gateway::anchor::AnchorSettings;
 use crate::{gateway, replica};
 
@@ -73,13 +74,15 @@ macro_rules! roles {
 }
 
 /// Every section that some kind of host has and not every kind.
-pub(super) const SPECIAL: [&str; 4] = ["anchor", "gateway", "replica", "storage"];
+pub(super) const SPECIAL: [&str; 5] = ["access", "anchor", "gateway", "replica", "storage"];
 
 roles! {
     /// Settings of a gateway's host.
-    GatewayConfig of gateway, checked in gateway, anchor {
+    GatewayConfig of gateway, checked in gateway, access, anchor {
         /// What only a gateway has.
         gateway: gateway::Settings,
+        /// Who may put, and how much.
+        access: AccessSettings,
         /// How its log comes to the chain.
         anchor: AnchorSettings,
     }

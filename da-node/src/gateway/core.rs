@@ -21,6 +21,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::access::Access;
 use super::cosign::{Checkpoints, Head};
 use super::dispersal::{Dispersals, Live, Route};
 use super::epochs::is_anchored;
@@ -51,6 +52,8 @@ pub(super) struct Shared {
     pub(super) view: watch::Receiver<Arc<View>>,
     pub(super) links: Arc<dyn Links>,
     pub(super) store: Arc<Store>,
+    /// Who may put.
+    pub(super) access: Access,
     /// The latest certified checkpoint. Its epoch never falls: that of an epoch is closed before the next is signed.
     pub(super) certified: watch::Sender<Option<Arc<CosignedCheckpoint>>>,
     /// How the last epochs were closed: epoch and size, ascending.

@@ -276,6 +276,7 @@ async fn append(core: &Arc<Core>, log: &mut Log, queue: &mut Vec<Ready>) -> Resu
         let _ = put.reply.send(Ok(Outcome::Entry(index)));
     }
     let Some(appended) = appended else { return Ok(false) };
+    core.access.appended(appended.first, &appended.entries);
     core.log_size.store(appended.range.size(), Ordering::Relaxed);
     metrics::get().log_size.record(appended.range.size(), &[]);
     metrics::get().checkpoint_entries.record(appended.entries.len() as f64, &[]);

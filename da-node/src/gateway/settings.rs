@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::access::AccessSettings;
 use crate::config::documented;
 
 documented! {
@@ -48,6 +49,8 @@ documented! {
     elsewhere {
         /// Bytes of the disk that stay free: `node.min_free_bytes`.
         pub min_free_bytes: u64,
+        /// Who may put: the section `access`.
+        pub access: AccessSettings,
     }
 }
 
@@ -70,6 +73,7 @@ impl Default for Settings {
             change_linger_ms: 500,
             shutdown_ms: 10_000,
             min_free_bytes: 0,
+            access: AccessSettings::default(),
         }
     }
 }

@@ -7,6 +7,8 @@
 //! | `gateway_headers` | blob id | header |
 //! | `gateway_index` | blob id, then namespace, then whether a payload hash is bound | index of the latest such entry |
 //! | `gateway_uploads` | blob id | expiry, length, addresses of the seats that lack the blob |
+//! | `gateway_state` | `forgotten` | the latest deadline of a signed put that is not in `gateway_nonces` any more |
+//! | `gateway_nonces` | deadline, signer, nonce | namespace under which a signed put was taken |
 //! | `gateway_payloads` | blob id, number of the chunk | a chunk of a payload that is kept for `gateway_uploads` |
 //!
 //! beside the columns of [`LogStore`], whose latest checkpoint is the latest certified one. An entry, its tree nodes, its
@@ -32,8 +34,11 @@ use super::log::{Plan, Wanted};
 use crate::store::log::{LogStore, codec};
 use crate::store::{self, Batch, Db, Durability, Role};
 
+mod nonces;
 mod uploads;
 
+use nonces::NONCES;
+pub(super) use nonces::Used;
 pub(super) use uploads::{Keep, Owed};
 use uploads::{Kept, PAYLOADS, UPLOADS};
 
@@ -44,6 +49,7 @@ const INDEX: &str = "gateway_index";
 const OWNER: &[u8] = b"owner";
 const HEAD: &[u8] = b"head";
 const CLOSING: &[u8] = b"closing";
+const FORGOTTEN: &[u8] = b"forgotten";
 
 /// Why the gateway's store failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -135,7 +141,7 @@ pub(super) struct Store {
 impl Store {
     /// Opens the store of this gateway's log, or makes it.
     pub(super) fn open(path: &Path, gateway: Address, domain: &Domain) -> Result<(Self, Loaded), StoreError> {
-        let columns = [STATE, HEADERS, INDEX, UPLOADS, PAYLOADS];
+        let columns = [STATE, HEADERS, INDEX, UPLOADS, PAYLOADS, NONCES];
         let columns: Vec<&'static str> = LogStore::COLUMNS.iter().chain(&columns).copied().collect();
         let db = Db::open(path, Role::Gateway, &columns)?;
         let log = LogStore::new(db.clone());

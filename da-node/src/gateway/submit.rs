@@ -19,6 +19,7 @@ use meridian_proto::error::{ApiError, Reason};
 use tokio::sync::oneshot;
 use tracing::Instrument;
 
+use super::access::{self, Pass};
 use super::core::{Core, Shared, blocking};
 use super::dispersal::Dispersals;
 use super::epochs::Door;
@@ -44,6 +45,7 @@ const DISPERSED_MARGIN: u64 = 60;
 /// A put that passed every check that needs no payload.
 struct Admitted {
     start: PutStart,
+    pass: Pass,
     memory: Reservation,
 }
 
@@ -51,6 +53,7 @@ struct Admitted {
 struct Received {
     start: PutStart,
     encoder: StreamEncoder,
+    pass: Pass,
     memory: Reservation,
 }
 
@@ -96,6 +99,9 @@ pub(super) async fn put(
     let answer = answer.await;
     let result = answer.as_ref().map_or_else(class_of, |_| "ok");
     metrics::get().puts.add(1, &[KeyValue::new("result", result)]);
+    if let Err(error) = &answer {
+        access::count(error);
+    }
     metrics::get().put_seconds.record(started.elapsed().as_secs_f64(), &[]);
     fail_point!("put-answer");
     answer
@@ -113,6 +119,7 @@ async fn admit(door: &Door, start: PutStart) -> Result<Admitted, ApiError> {
     if door.shared.draining.is_cancelled() {
         return Err(stopped());
     }
+    door.shared.access.check(&start)?;
     let core = tokio::select! {
         core = door.core() => core?,
         () = door.shared.draining.cancelled() => return Err(stopped()),
@@ -127,8 +134,14 @@ async fn admit(door: &Door, start: PutStart) -> Result<Admitted, ApiError> {
         return Err(ApiError::new(Reason::PayloadTooLarge, message).with("limit", limit));
     }
     core.store.db().check_room(start.length.get())?;
-    let memory = core.reserve(bytes, core.settings.memory_wait()).await?;
-    Ok(Admitted { start, memory })
+    let pass = core.access.admit(&start).await?;
+    match core.reserve(bytes, core.settings.memory_wait()).await {
+        Ok(memory) => Ok(Admitted { start, pass, memory }),
+        Err(error) => {
+            pass.failed(&error);
+            Err(error)
+        }
+    }
 }
 
 fn check_retention(core: &Core, retention: u64) -> Result<(), ApiError> {
@@ -151,7 +164,21 @@ async fn receive(
     admitted: Admitted,
     chunks: impl Stream<Item = Result<Bytes, ApiError>> + Send,
 ) -> Result<Received, ApiError> {
-    let Admitted { start, memory } = admitted;
+    let Admitted { start, pass, memory } = admitted;
+    match read(shared, start, chunks).await {
+        Ok(encoder) => Ok(Received { start, encoder, pass, memory }),
+        Err(error) => {
+            pass.failed(&error);
+            Err(error)
+        }
+    }
+}
+
+async fn read(
+    shared: &Shared,
+    start: PutStart,
+    chunks: impl Stream<Item = Result<Bytes, ApiError>> + Send,
+) -> Result<StreamEncoder, ApiError> {
     let announced = start.length.get();
     let mut chunks = std::pin::pin!(chunks);
     let mut encoder: StreamEncoder = StreamEncoder::reusing(&shared.buffers, start.length);
@@ -189,7 +216,7 @@ async fn receive(
         let missing = encoder.remaining();
         return Err(mismatch(announced).with("missing", missing));
     }
-    Ok(Received { start, encoder, memory })
+    Ok(encoder)
 }
 
 fn mismatch(announced: u64) -> ApiError {
@@ -200,7 +227,16 @@ fn mismatch(announced: u64) -> ApiError {
 /// From the whole payload to the certificate, whether or not the caller is still there.
 ///
 /// A put that an epoch's end finds before its entry goes on in the next epoch.
-async fn finish(door: Door, received: Received) -> Result<Certificate, ApiError> {
+async fn finish(door: Door, mut received: Received) -> Result<Certificate, ApiError> {
+    let mut pass = std::mem::take(&mut received.pass);
+    let certified = certify(&door, received, &mut pass).await;
+    if let Err(error) = &certified {
+        pass.failed(error);
+    }
+    certified
+}
+
+async fn certify(door: &Door, received: Received, pass: &mut Pass) -> Result<Certificate, ApiError> {
     let retention = received.start.retention;
     let mut core = door.core().await?;
     let Encoded { mut rows, wanted, mut earlier } = encode(&core, received).await?;
@@ -213,7 +249,10 @@ async fn finish(door: Door, received: Received) -> Result<Certificate, ApiError>
         };
         drop(appending);
         match place {
-            Place::Entry(index) => return core.certificate_of(index).await,
+            Place::Entry(index) => {
+                pass.entered();
+                return core.certificate_of(index).await;
+            }
             Place::Closed(back) => rows = back,
         }
         core = door.core().await?;
@@ -236,14 +275,20 @@ fn look_up(core: &Core, wanted: &Wanted) -> Result<Earlier, StoreError> {
 
 /// Encodes, and looks for what the log has of the blob already.
 async fn encode(core: &Arc<Core>, received: Received) -> Result<Encoded, ApiError> {
-    let Received { start, encoder, memory } = received;
+    let Received { start, encoder, memory, .. } = received;
     let length = start.length.get();
     let kzg_root = start.kzg_root.unwrap_or(B256::ZERO);
     let started = Instant::now();
     let worker = core.clone();
     let work = move || -> Result<Encoded, ApiError> {
         let blob: EncodedBlob = encoder.finish(kzg_root).map_err(|_| mismatch(length))?;
-        let payload_hash = if start.bind_payload_hash { hash(&blob) } else { PayloadHash::UNBOUND };
+        let stated = start.authorization.map(|authorization| authorization.payload_hash);
+        let payload_hash = match start.bind_payload_hash || stated.is_some() {
+            true => hash(&blob),
+            false => PayloadHash::UNBOUND,
+        };
+        check_hash(stated, payload_hash)?;
+        let payload_hash = if start.bind_payload_hash { payload_hash } else { PayloadHash::UNBOUND };
         let id = blob.id();
         check_id(start.expected_blob_id, id)?;
         let wanted = Wanted {
@@ -265,6 +310,16 @@ async fn encode(core: &Arc<Core>, received: Received) -> Result<Encoded, ApiErro
 
 fn hash(blob: &EncodedBlob) -> PayloadHash {
     PayloadHash(keccak256(blob.payload()))
+}
+
+fn check_hash(stated: Option<PayloadHash>, found: PayloadHash) -> Result<(), ApiError> {
+    match stated {
+        Some(stated) if stated != found => {
+            let message = format!("the payload has the hash {found}, and {stated} was signed");
+            Err(ApiError::new(Reason::PayloadHashMismatch, message).with("payload_hash", found))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_id(expected: Option<BlobId>, found: BlobId) -> Result<(), ApiError> {

@@ -23,6 +23,7 @@ use super::testing::{self, FakeLinks, FakeSeat, MAX_RETENTION, MIN_RETENTION, Mo
 use super::{Gateway, Settings};
 use crate::clock::Clock;
 
+mod access;
 mod epochs;
 mod faults;
 mod restart;
@@ -152,6 +153,7 @@ fn start(payload: &[u8]) -> PutStart {
         bind_payload_hash: false,
         expected_blob_id: None,
         kzg_root: None,
+        authorization: None,
     }
 }
 

@@ -161,6 +161,7 @@ async fn a_gateway_is_replaced_by_another() -> Result<()> {
         bind_payload_hash: false,
         expected_blob_id: None,
         kzg_root: None,
+        authorization: None,
     };
     let refused = old.put(start, Bytes::from_static(b"a")).await.err().context("a put after the end")?;
     assert_eq!(refused.reason, Reason::LogRetired);

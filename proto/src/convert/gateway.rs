@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use meridian_proofs::authorization::{Authorization, SignedAuthorization};
 use meridian_proofs::certificate::Certificate;
-use meridian_proofs::ids::{BlobId, Namespace};
+use meridian_proofs::ids::{BlobId, Namespace, PayloadHash};
 use meridian_proofs::shape::{LengthError, PayloadLength};
+use meridian_proofs::signature::Signature;
 use meridian_proofs::{Address, B256};
 
 use super::committee::list;
-use super::types::certificate;
+use super::types::{certificate, signature};
 use super::{WireError, address, at_most, bytes, chunk, format_version, hash, required, text};
 use crate::error::Reason;
 use crate::wire::put_request;
@@ -30,10 +32,68 @@ pub struct PutStart {
     pub expected_blob_id: Option<BlobId>,
     /// Root of the payload's KZG commitments, never zero: part of the header, and checked by nobody on the way.
     pub kzg_root: Option<B256>,
+    /// Who answers for it, where not anybody may put.
+    pub authorization: Option<PutAuthorization>,
+}
+
+/// The part of a [`SignedAuthorization`] that the start of a put does not say itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PutAuthorization {
+    /// The gateway that may take the put.
+    pub gateway: Address,
+    /// keccak256(payload).
+    pub payload_hash: PayloadHash,
+    /// Random, used once.
+    pub nonce: B256,
+    /// Unix seconds.
+    pub deadline: u64,
+    /// Of whoever may put; its signer remains to be checked.
+    pub signature: Signature,
+}
+
+impl PutStart {
+    /// What was signed for this put.
+    #[must_use]
+    pub fn signed(&self) -> Option<SignedAuthorization> {
+        self.authorization.map(|PutAuthorization { gateway, payload_hash, nonce, deadline, signature }| {
+            let authorization = self.to_authorize(gateway, payload_hash, nonce, deadline);
+            SignedAuthorization { authorization, signature }
+        })
+    }
+
+    /// What is to be signed for this put.
+    #[must_use]
+    pub fn to_authorize(
+        &self,
+        gateway: Address,
+        payload_hash: PayloadHash,
+        nonce: B256,
+        deadline: u64,
+    ) -> Authorization {
+        Authorization {
+            gateway,
+            namespace: self.namespace,
+            payload_hash,
+            length: self.length.get(),
+            retention: self.retention,
+            kzg_root: self.kzg_root.unwrap_or(B256::ZERO),
+            bind_payload_hash: self.bind_payload_hash,
+            nonce,
+            deadline,
+        }
+    }
+}
+
+impl From<SignedAuthorization> for PutAuthorization {
+    fn from(signed: SignedAuthorization) -> Self {
+        let Authorization { gateway, payload_hash, nonce, deadline, .. } = signed.authorization;
+        Self { gateway, payload_hash, nonce, deadline, signature: signed.signature }
+    }
 }
 
 /// A message of a put.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(clippy::large_enum_variant, reason = "one of them lives at a time, and only until it is taken apart")]
 pub enum PutPart {
     /// The first message.
     Start(PutStart),
@@ -187,6 +247,7 @@ impl TryFrom<wire::PutStart> for PutStart {
             bind_payload_hash: start.bind_payload_hash,
             expected_blob_id: optional_hash("PutStart.expected_blob_id", &start.expected_blob_id)?,
             kzg_root,
+            authorization: start.authorization.map(TryInto::try_into).transpose()?,
         })
     }
 }
@@ -201,6 +262,33 @@ impl From<PutStart> for wire::PutStart {
             bind_payload_hash: start.bind_payload_hash,
             expected_blob_id: start.expected_blob_id.map(|id| bytes(id.as_bytes())).unwrap_or_default(),
             kzg_root: start.kzg_root.map(bytes).unwrap_or_default(),
+            authorization: start.authorization.map(Into::into),
+        }
+    }
+}
+
+impl TryFrom<wire::PutAuthorization> for PutAuthorization {
+    type Error = WireError;
+
+    fn try_from(authorization: wire::PutAuthorization) -> Result<Self, WireError> {
+        Ok(Self {
+            gateway: address("PutAuthorization.gateway", &authorization.gateway)?,
+            payload_hash: hash("PutAuthorization.payload_hash", &authorization.payload_hash)?,
+            nonce: hash("PutAuthorization.nonce", &authorization.nonce)?,
+            deadline: authorization.deadline,
+            signature: signature("PutAuthorization.signature", &authorization.signature)?,
+        })
+    }
+}
+
+impl From<PutAuthorization> for wire::PutAuthorization {
+    fn from(authorization: PutAuthorization) -> Self {
+        Self {
+            gateway: bytes(authorization.gateway),
+            payload_hash: bytes(authorization.payload_hash.as_bytes()),
+            nonce: bytes(authorization.nonce),
+            deadline: authorization.deadline,
+            signature: bytes(authorization.signature.as_bytes()),
         }
     }
 }

@@ -82,6 +82,7 @@ conversions! {
     seat: Seat => Seat = samples::seat(),
     gateway_member: GatewayMember => GatewayMember = samples::gateway_member(),
     put_start: PutStart => PutStart = samples::put_start(),
+    put_authorization: PutAuthorization => PutAuthorization = samples::put_authorization(),
     put_part: PutRequest => PutPart = samples::put_part(),
     get_certificate: GetCertificateRequest => GetCertificate = samples::get_certificate(),
     gateway_status: GatewayStatus => GatewayStatus = samples::gateway_status(),

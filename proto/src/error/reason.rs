@@ -133,15 +133,21 @@ reasons! {
         EntryEpochMismatch = "ENTRY_EPOCH_MISMATCH": "An entry has another epoch than the checkpoint.",
         EntryLengthMismatch = "ENTRY_LENGTH_MISMATCH": "An entry has another length than the header of its blob.",
         EntryRetentionOutOfRange = "ENTRY_RETENTION_OUT_OF_RANGE": "The expiry of an entry is nearer or farther than the committee allows.",
-        PayloadHashMismatch = "PAYLOAD_HASH_MISMATCH": "The payload hash of an entry is not the hash of its payload.",
+        PayloadHashMismatch = "PAYLOAD_HASH_MISMATCH": "The payload hash of an entry, or of a signed put, is not the hash of the payload.",
         BlobInconsistent = "BLOB_INCONSISTENT": "There is proof that the blob is not a codeword: nobody can read a payload from it.",
     }
     Unauthenticated {
         SignatureInvalid = "SIGNATURE_INVALID": "A signature is malformed or was not made by the address that it is said to be of.",
+        AuthorizationMissing = "AUTHORIZATION_MISSING": "The namespace takes signed puts only, and this one is not signed.",
+        AuthorizationExpired = "AUTHORIZATION_EXPIRED": "The deadline of a signed put has passed by the clock of this gateway, which `gateway_time` has.",
+        AuthorizationTooEarly = "AUTHORIZATION_TOO_EARLY": "The deadline of a signed put is farther ahead than the clock of this gateway allows, which `gateway_time` has.",
+        AuthorizationReplayed = "AUTHORIZATION_REPLAYED": "The signature of this put was used before: sign each attempt anew.",
+        WrongGateway = "WRONG_GATEWAY": "The put is signed for another gateway.",
     }
     Forbidden {
         NotAGateway = "NOT_A_GATEWAY": "The signer is not a gateway of the committee.",
         NotPermitted = "NOT_PERMITTED": "The caller may not do this.",
+        NamespaceUnlisted = "NAMESPACE_UNLISTED": "This gateway takes puts under listed namespaces only, and this one is not among them.",
     }
     Unknown {
         BlobUnknown = "BLOB_UNKNOWN": "There is no such blob.",
@@ -168,8 +174,8 @@ reasons! {
     Overloaded {
         StorageFull = "STORAGE_FULL": "The storage limit is reached, or the disk is full.",
         MemoryBudget = "MEMORY_BUDGET": "The payloads in flight take the whole memory budget.",
-        QuotaExceeded = "QUOTA_EXCEEDED": "The gateway has used its quota of bytes or entries.",
-        TooManyRequests = "TOO_MANY_REQUESTS": "Too many requests of this kind are in work.",
+        QuotaExceeded = "QUOTA_EXCEEDED": "A quota of bytes or entries is used up: that of the gateway, or that of the namespace that `namespace` names.",
+        TooManyRequests = "TOO_MANY_REQUESTS": "Too many requests of this kind are in work, or came in a short time.",
     }
     TooLarge {
         PayloadTooLarge = "PAYLOAD_TOO_LARGE": "The payload is longer than the limit, which the message names.",

@@ -22,6 +22,7 @@ fn alone(change: impl FnOnce(&mut Settings)) -> Arc<AltDa> {
     let mut settings = Settings {
         gateways: Vec::new(),
         namespace: Namespace::default(),
+        signer: None,
         retention: 3600,
         keccak_limit: KECCAK_LIMIT,
         generic_limit: 1 << 18,

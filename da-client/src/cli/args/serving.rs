@@ -7,6 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use meridian_proofs::ids::Namespace;
 use meridian_proofs::shape::MAX_PAYLOAD;
 
+use super::KeyArgs;
 use super::parse::{duration, endpoint, namespace};
 use crate::altda::KECCAK_LIMIT;
 
@@ -76,6 +77,9 @@ pub struct AltDaArgs {
     /// Whose blobs the inputs are: 32 bytes in hex [default: zero]
     #[arg(long, value_name = "HEX", value_parser = namespace)]
     pub namespace: Option<Namespace>,
+    /// Who signs.
+    #[command(flatten)]
+    pub key: KeyArgs,
     /// How long to keep them: seconds, or like 14d. Longer than challenge and resolve window of the rollup together
     /// [default: 14d, or the committee's limit next to it]
     #[arg(long, value_name = "TIME", value_parser = duration)]

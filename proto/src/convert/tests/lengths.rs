@@ -24,9 +24,10 @@ const OF_ANY_LENGTH: [&str; 6] = [
 ];
 
 /// Fields that may be empty or absent.
-const OPTIONAL: [&str; 6] = [
+const OPTIONAL: [&str; 7] = [
     "PutStart.expected_blob_id",
     "PutStart.kzg_root",
+    "PutStart.authorization",
     "GetCertificateRequest.namespace",
     "Candidate.rlc",
     "GatewayStatus.anchor",

@@ -87,6 +87,46 @@ fn puts() {
 }
 
 #[test]
+fn signatures_of_puts_have_one_spelling() {
+    let good = wire::PutAuthorization::from(any(samples::put_authorization()));
+    let start = wire::PutStart { authorization: None, ..any(samples::put_start()).into() };
+    let refused = |signature: Vec<u8>| {
+        let authorization = Some(wire::PutAuthorization { signature: signature.into(), ..good.clone() });
+        refusal::<_, PutStart>(wire::PutStart { authorization, ..start.clone() })
+    };
+    let signature = good.signature.to_vec();
+    assert_eq!(refused(signature.clone()), None);
+    let invalid = |reason| Some(("PutAuthorization.signature", reason));
+    for length in [0, 64, 66] {
+        let mut other = signature.clone();
+        other.resize(length, 27);
+        assert_eq!(refused(other).map(|(field, _)| field), Some("PutAuthorization.signature"), "{length}");
+    }
+    for v in [0, 1, 26, 29, 255] {
+        let mut other = signature.clone();
+        other[64] = v;
+        assert_eq!(refused(other), invalid(Reason::SignatureInvalid), "{v}");
+    }
+    let mut high = signature;
+    high[32..64].fill(0xff);
+    assert_eq!(refused(high), invalid(Reason::SignatureInvalid));
+    let named = |authorization: wire::PutAuthorization| {
+        refusal::<_, PutStart>(wire::PutStart { authorization: Some(authorization), ..start.clone() })
+    };
+    for length in [0, 31, 33] {
+        let bytes = Bytes::from(vec![7; length]);
+        let nonce = named(wire::PutAuthorization { nonce: bytes.clone(), ..good.clone() });
+        assert_eq!(nonce, Some(("PutAuthorization.nonce", Reason::FieldInvalid)));
+        let hash = named(wire::PutAuthorization { payload_hash: bytes, ..good.clone() });
+        assert_eq!(hash, Some(("PutAuthorization.payload_hash", Reason::FieldInvalid)));
+    }
+    for length in [0, 19, 21] {
+        let gateway = named(wire::PutAuthorization { gateway: vec![7; length].into(), ..good.clone() });
+        assert_eq!(gateway, Some(("PutAuthorization.gateway", Reason::FieldInvalid)));
+    }
+}
+
+#[test]
 fn chunks() {
     let sizes = [
         (0, Some(Reason::StreamInvalid)),

@@ -145,14 +145,30 @@ fn kzg_root() -> impl Strategy<Value = B256> {
 
 pub(super) fn put_start() -> impl Strategy<Value = PutStart> {
     let hashes = (prop::option::of(blob_id()), prop::option::of(kzg_root()));
-    (namespace(), length(), 1..=u64::MAX, any::<bool>(), hashes).prop_map(
-        |(namespace, length, retention, bind_payload_hash, (expected_blob_id, kzg_root))| PutStart {
-            namespace,
-            length,
-            retention,
-            bind_payload_hash,
-            expected_blob_id,
-            kzg_root,
+    let authorization = prop::option::of(put_authorization());
+    (namespace(), length(), 1..=u64::MAX, any::<bool>(), hashes, authorization).prop_map(
+        |(namespace, length, retention, bind_payload_hash, (expected_blob_id, kzg_root), authorization)| {
+            PutStart {
+                namespace,
+                length,
+                retention,
+                bind_payload_hash,
+                expected_blob_id,
+                kzg_root,
+                authorization,
+            }
+        },
+    )
+}
+
+pub(super) fn put_authorization() -> impl Strategy<Value = PutAuthorization> {
+    (address(), hash(), hash(), any::<u64>(), signature()).prop_map(
+        |(gateway, payload, nonce, deadline, signature)| PutAuthorization {
+            gateway,
+            payload_hash: PayloadHash(payload),
+            nonce,
+            deadline,
+            signature,
         },
     )
 }

@@ -2,9 +2,9 @@
 
 mod keystore;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -23,25 +23,62 @@ const MAX_PASSWORD: u64 = 1024;
 /// # Errors
 /// When the file exists or cannot be written.
 pub fn create(path: &Path) -> Result<SecretKey> {
-    let key = loop {
-        let mut bytes = [0u8; 32];
-        getrandom::fill(&mut bytes).context("no randomness from the system")?;
-        // All but about 2^-128 of the draws are keys.
-        if let Ok(key) = SecretKey::from_bytes(bytes) {
-            break key;
-        }
-    };
+    let key = draw()?;
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)
         .with_context(|| format!("cannot make key file {}", path.display()))?;
-    let text = format!("0x{}\n", hex::encode(key.to_bytes()));
+    let bytes = Zeroizing::new(key.to_bytes());
+    let text = Zeroizing::new(format!("0x{}\n", Zeroizing::new(hex::encode(bytes.as_slice())).as_str()));
     file.write_all(text.as_bytes())
         .and_then(|()| file.sync_all())
         .with_context(|| format!("cannot write key file {}", path.display()))?;
     Ok(key)
+}
+
+/// Makes a key from the system's randomness and writes it to a new Web3 secret storage file (version 3) that only its
+/// owner can read, under the password of another file.
+///
+/// # Errors
+/// When the file exists or cannot be written, or the password cannot be read, is empty, or may be read by others.
+pub fn create_keystore(path: &Path, password_file: &Path) -> Result<SecretKey> {
+    let text = read(password_file, MAX_PASSWORD, "password file")?;
+    let password = password_in(&text);
+    ensure!(!password.is_empty(), "password file {} is empty", password_file.display());
+    let key = draw()?;
+    let name = path.file_name().with_context(|| format!("{} is not the name of a file", path.display()))?;
+    // Made where nobody else looks, and linked to its place whole: that fails where something is there already.
+    let mut beside = name.to_owned();
+    beside.push(format!(".{:016x}.part", getrandom::u64().context("no randomness from the system")?));
+    let folder = path.with_file_name(beside);
+    let cannot = || format!("cannot make keystore {}", path.display());
+    DirBuilder::new().mode(0o700).create(&folder).with_context(cannot)?;
+    let made = keystore::write(&folder, &key, password).and_then(|part| {
+        let file = File::open(&part)?;
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        file.sync_all()?;
+        std::fs::hard_link(&part, path)?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        Ok(File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?)
+    });
+    // What failed to be made says more than what is left of it.
+    let _ = std::fs::remove_dir_all(&folder);
+    made.with_context(cannot)?;
+    Ok(key)
+}
+
+/// A key from the system's randomness.
+fn draw() -> Result<SecretKey> {
+    loop {
+        let mut bytes = Zeroizing::new([0u8; 32]);
+        getrandom::fill(bytes.as_mut_slice()).context("no randomness from the system")?;
+        // All but about 2^-128 of the draws are keys.
+        if let Ok(key) = SecretKey::from_bytes(*bytes) {
+            return Ok(key);
+        }
+    }
 }
 
 /// Reads a key file.
@@ -76,9 +113,14 @@ pub fn load_account(path: &Path, password_file: Option<&Path>) -> Result<SecretK
     let password_file = password_file
         .with_context(|| format!("key file {} is a keystore: name its password file", path.display()))?;
     let password = read(password_file, MAX_PASSWORD, "password file")?;
-    let password = password.strip_suffix('\n').unwrap_or(&password);
-    let password = password.strip_suffix('\r').unwrap_or(password);
-    keystore::open(path, &text, password).with_context(|| format!("cannot open keystore {}", path.display()))
+    keystore::open(path, &text, password_in(&password))
+        .with_context(|| format!("cannot open keystore {}", path.display()))
+}
+
+/// The password of a file: all of it but the end of its line.
+fn password_in(text: &str) -> &str {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    text.strip_suffix('\r').unwrap_or(text)
 }
 
 /// Reads a file that only its owner can read, up to a length.
@@ -218,6 +260,27 @@ mod tests {
         assert!(load_account(&hex, Some(&password)).is_err());
         let message = format!("{:#}", load_account(&store, None).unwrap_err());
         assert!(message.contains("name its password file"), "{message}");
+    }
+
+    #[test]
+    fn a_new_keystore_is_private_and_opens_with_its_password_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, password) = (dir.path().join("store"), private(dir.path(), "password", "hunter2\n"));
+        let made = create_keystore(&path, &password).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with('{') && !text.contains(&hex::encode(made.to_bytes())));
+        assert_eq!(load_account(&path, Some(&password)).unwrap().address(), made.address());
+        let wrong = private(dir.path(), "wrong", "hunter3");
+        assert!(load_account(&path, Some(&wrong)).is_err());
+
+        assert!(create_keystore(&path, &password).is_err(), "what is there is left alone");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        let empty = private(dir.path(), "empty", "\n");
+        assert!(create_keystore(&dir.path().join("other"), &empty).is_err());
+        fs::set_permissions(&password, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(create_keystore(&dir.path().join("other"), &password).is_err());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4, "nothing is left beside");
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Web3 secret storage files, version 3.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use alloy::signers::local::PrivateKeySigner;
 use anyhow::{Context, Result, ensure};
 use meridian_proofs::signature::SecretKey;
+use rand::rngs::OsRng;
 use serde::Deserialize;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -38,6 +39,14 @@ struct CipherParams {
 enum KdfParams {
     Pbkdf2 { c: u32, dklen: u32, prf: String },
     Scrypt { n: u32, r: u32, p: u32, dklen: u32 },
+}
+
+/// Writes the keystore of a key into a folder of its own, and tells its path.
+pub(super) fn write(folder: &Path, key: &SecretKey, password: &str) -> Result<PathBuf> {
+    const NAME: &str = "key";
+    let bytes = Zeroizing::new(key.to_bytes());
+    PrivateKeySigner::encrypt_keystore(folder, &mut OsRng, bytes.as_slice(), password, Some(NAME))?;
+    Ok(folder.join(NAME))
 }
 
 /// Opens the keystore in a file, whose text is given.
