@@ -223,6 +223,9 @@ impl Devnet {
 
     fn control(&self, verb: &str, name: &str) -> Result<()> {
         let mut command = Programs::build()?.da_node();
+        // What is started has the settings of the rest.
+        let settings = self.command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        command.envs(settings);
         let output = command.args(["devnet", verb, "--dir"]).arg(self.folder()).arg(name).output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "devnet {verb} {name}: {} {said}", output.status);

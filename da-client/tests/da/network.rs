@@ -69,7 +69,10 @@ pub(crate) enum Gateway {
     /// Too few regions have signed.
     NoQuorum,
     Overloaded,
+    /// Lets nobody put.
     Forbids,
+    /// Says that the request can never succeed.
+    Refuses,
 }
 
 /// Everything that a test talks to.

@@ -58,7 +58,7 @@ fn certificates_of_cheating_gateways_end_with_5() {
 
 #[test]
 fn the_next_gateway_is_taken_when_one_fails() {
-    for first in [Gateway::Down, Gateway::Overloaded, Gateway::OtherBlob] {
+    for first in [Gateway::Down, Gateway::Overloaded, Gateway::OtherBlob, Gateway::Forbids] {
         let network = Network::start(100, &HONEST, &[first, Gateway::Honest]);
         let list = network.gateways.join(",");
         let printed = network.da(&["--gateway", &list, "put", "@payload", "--json"]).ends_with(0).json();
@@ -69,10 +69,15 @@ fn the_next_gateway_is_taken_when_one_fails() {
     let network = Network::start(100, &HONEST, &[Gateway::Down, Gateway::Overloaded]);
     network.da(&["put", "@payload"]).ends_with(4);
     // What one gateway refuses for good is not tried elsewhere.
-    let network = Network::start(100, &HONEST, &[Gateway::Forbids, Gateway::Honest]);
+    let network = Network::start(100, &HONEST, &[Gateway::Refuses, Gateway::Honest]);
     let list = network.gateways.join(",");
     let run = network.da(&["--gateway", &list, "put", "@payload"]).ends_with(6);
-    assert!(run.stderr.contains("NOT_PERMITTED"), "{}", run.stderr);
+    assert!(run.stderr.contains("RETENTION_OUT_OF_RANGE"), "{}", run.stderr);
+    assert_eq!(network.chunks.load(Ordering::Relaxed), 0);
+    // Who may put is for each gateway to say.
+    let network = Network::start(100, &HONEST, &[Gateway::Forbids, Gateway::Forbids]);
+    let run = network.da(&["put", "@payload"]).ends_with(6);
+    assert!(run.stderr.matches("NOT_PERMITTED").count() == 2, "{}", run.stderr);
     assert_eq!(network.chunks.load(Ordering::Relaxed), 0);
 }
 

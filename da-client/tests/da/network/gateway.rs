@@ -22,6 +22,7 @@ impl wire::gateway_server::Gateway for Node<Gateway> {
         match self.behaviour {
             Gateway::Overloaded => return refuse(Reason::MemoryBudget),
             Gateway::Forbids => return refuse(Reason::NotPermitted),
+            Gateway::Refuses => return refuse(Reason::RetentionOutOfRange),
             _ => {}
         }
         let mut parts = request.into_inner();
