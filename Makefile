@@ -8,7 +8,7 @@ FUZZ_TARGETS ?= $(notdir $(wildcard proofs/fuzz/corpus/*))
 
 # For the soak: how many members are killed, how many files damaged, how often a host is killed at each marked place, how
 # many rounds the storm over bad connections has, how many networks are simulated, how long no endpoint of the chain
-# answers, and how long an OP Stack client goes on while a member is killed every half minute.
+# answers, how long an OP Stack client goes on while a member is killed every half minute, and how long each attack takes.
 KILLS ?= 1000
 DAMAGE ?= 10000
 POINTS ?= 20
@@ -16,6 +16,7 @@ ROUNDS ?= 600
 SEEDS ?= 1000
 OUTAGE_SECONDS ?= 3600
 ALTDA_SECONDS ?= 1800
+ATTACK_SECONDS ?= 60
 
 CARGO_FLAGS := --release --locked --workspace
 
@@ -82,13 +83,14 @@ light: ## What a light client takes: time for each blob, memory, catching up wit
 withholding: ## How many light clients notice that rows are withheld, beside the bounds that they report; writes docs/sampling.md and its figure
 	cargo run --release --locked --bin withholding -- --record docs/sampling.md
 
-soak: ## Tests that take hours: kills under load and at marked places, bad and simulated connections, damaged files, an hour without a chain
+soak: ## Tests that take hours: kills under load and at marked places, bad and simulated connections, damaged files, attacks, an hour without a chain
 	MERIDIAN_KILLS=$(KILLS) cargo test $(CARGO_FLAGS) --test kill -- --nocapture
 	MERIDIAN_POINTS=$(POINTS) cargo test $(CARGO_FLAGS) --test points -- --nocapture
 	MERIDIAN_ROUNDS=$(ROUNDS) cargo test $(CARGO_FLAGS) --test network -- --nocapture
 	MERIDIAN_SEEDS=$(SEEDS) cargo test $(CARGO_FLAGS) --test simulation -- --nocapture
 	MERIDIAN_DAMAGE=$(DAMAGE) cargo test $(CARGO_FLAGS) --test damage -- --nocapture
 	MERIDIAN_ALTDA_SECONDS=$(ALTDA_SECONDS) cargo test $(CARGO_FLAGS) --test op_alt_da members_are_killed -- --nocapture
+	MERIDIAN_ATTACK_SECONDS=$(ATTACK_SECONDS) MERIDIAN_ATTACK_PIN=1 cargo test $(CARGO_FLAGS) --test attack -- --nocapture
 	OUTAGE_SECONDS=$(OUTAGE_SECONDS) cargo test $(CARGO_FLAGS) --test anchor an_outage -- --nocapture
 
 fixtures: ## Rewrite the generated parts of docs and test vectors; look at the difference before committing it

@@ -9,6 +9,7 @@ pub mod committee_source;
 pub mod evidence;
 pub mod fetch;
 mod files;
+pub mod guard;
 pub mod key;
 pub mod kzg;
 pub mod light;

@@ -35,6 +35,7 @@ use crate::store::log::LogStore;
 
 pub mod access;
 pub mod anchor;
+mod arriving;
 mod backfill;
 mod check;
 mod core;
@@ -139,6 +140,7 @@ impl Gateway {
             cpu: CpuPool::of_machine()?,
             buffers: RowBuffers::new(settings.row_buffers()),
             memory: MemoryBudget::new(settings.memory_bytes),
+            arriving: Arc::default(),
             pressure: watch::Sender::new(()),
             backfill_slots: Semaphore::new(settings.backfills),
             puts: AtomicU64::new(0),

@@ -12,10 +12,21 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use futures::future::BoxFuture;
+use meridian_client::guard::{Limits, pages};
 use prometheus::{Encoder, Registry, TextEncoder};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Who may connect, and how long each may stand still.
+const SETTINGS: pages::Settings = pages::Settings {
+    limits: Limits { connections: 256, per_address: 64, stall: Duration::from_secs(30) },
+    head: Duration::from_secs(30),
+};
+
+/// Longest time for answers that have begun when it is stopped.
+const DRAIN: Duration = Duration::from_secs(2);
 
 /// Makes the answer of `/status`.
 pub type StatusSource = Arc<dyn Fn() -> BoxFuture<'static, Value> + Send + Sync>;
@@ -45,11 +56,22 @@ pub fn router(pages: Pages) -> Router {
 /// # Errors
 /// When the listener fails.
 pub async fn serve(listener: TcpListener, pages: Pages, mut stop: watch::Receiver<bool>) -> Result<()> {
-    let stopped = async move {
+    let token = CancellationToken::new();
+    let stopped = token.clone();
+    let stopping = async move {
         let _ = stop.wait_for(|stop| *stop).await;
+        token.cancel();
     };
-    let server = axum::serve(listener, router(pages)).with_graceful_shutdown(stopped);
-    server.await.context("the http server failed")
+    let server = pages::serve(listener, router(pages), SETTINGS, stopped);
+    let stopping = async {
+        stopping.await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::select! {
+        outcome = server => outcome.context("the http server failed"),
+        // Whoever has not read its answer by now does not hold up the stop.
+        () = stopping => Ok(()),
+    }
 }
 
 async fn metrics(State(pages): State<Pages>) -> Response {

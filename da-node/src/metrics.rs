@@ -126,6 +126,14 @@ metrics! {
     request_seconds: Histogram<f64>, "meridian_request_seconds", "s", ["method"];
     /// Requests being served now.
     requests_in_flight: UpDownCounter<i64>, "meridian_requests_in_flight", "{request}", [];
+    /// Requests that were not taken: their address asked too often (`rate`) or has too many in work (`address`), the host has too many in work (`full`), or their body did not come in time (`slow`).
+    refused_requests: Counter<u64>, "meridian_refused_requests_total", "{request}", ["reason"];
+    /// Connections that are open.
+    connections: UpDownCounter<i64>, "meridian_connections", "{connection}", [];
+    /// Connections that were closed as they came: their address opens too many (`rate`) or has its share (`address`), or nobody had to give way (`full`).
+    refused_connections: Counter<u64>, "meridian_refused_connections_total", "{connection}", ["reason"];
+    /// Connections that this host ended: `displaced` by another, an answer was not taken (`stalled`), `silent` at the beginning, `idle`, `old`, or busy with `frames` that ask for nothing.
+    closed_connections: Counter<u64>, "meridian_closed_connections_total", "{connection}", ["reason"];
 
     /// Puts answered by a gateway: `ok`, or the class of the error.
     puts: Counter<u64>, "meridian_gateway_puts_total", "{put}", ["result"];

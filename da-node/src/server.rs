@@ -1,33 +1,43 @@
 //! The gRPC server of a host: limits, health, reflection, tracing, a graceful stop.
 
-mod connections;
+mod accept;
+mod admission;
+mod converse;
+mod frames;
 mod observe;
+mod paced;
+mod rates;
+mod taken;
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use futures::Stream;
+use futures::{Stream, StreamExt, TryStreamExt};
+use meridian_client::guard::{Limits, Place, Places};
+use nix::sys::resource::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::server::NamedService;
 use tonic::service::Routes;
-use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::config::host::Server as Settings;
-
-/// Silence on a connection after which its peer is asked for a sign of life.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-/// Time that the peer has to give one.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+use accept::Accepted;
+use admission::Admission;
+use converse::{Host, converse};
+use observe::Observe;
+use rates::Rates;
 
 /// A server that services are added to.
 pub struct Server {
@@ -74,8 +84,14 @@ impl Server {
     /// # Errors
     /// When the server fails before it is asked to stop.
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) -> Result<()> {
-        let incoming = connections::accept(listener, self.settings.max_connections);
-        self.serve_incoming(incoming, stop).await
+        let limits = Limits {
+            connections: within_open_files(self.settings.max_connections),
+            per_address: self.settings.max_connections_per_address,
+            stall: Duration::from_millis(self.settings.stall_ms),
+        };
+        let rates = Arc::new(Rates::new(&self.settings));
+        let incoming = accept::accept(listener, Places::new(limits), Arc::clone(&rates));
+        self.serve_accepted(incoming, rates, stop).await
     }
 
     /// Like [`Server::serve`], over connections that come from elsewhere, and as many as come.
@@ -83,59 +99,102 @@ impl Server {
     /// # Errors
     /// When the server fails before it is asked to stop.
     pub async fn serve_incoming<C>(
-        mut self,
+        self,
         incoming: impl Stream<Item = io::Result<C>>,
         stop: impl Future<Output = ()>,
     ) -> Result<()>
     where
-        C: AsyncRead + AsyncWrite + Connected + Send + Unpin + 'static,
-        C::ConnectInfo: Clone + Send + Sync + 'static,
+        C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let rates = Arc::new(Rates::new(&self.settings));
+        let incoming = incoming.map_ok(|stream| Accepted { stream, place: Place::uncounted() });
+        self.serve_accepted(incoming, rates, stop).await
+    }
+
+    async fn serve_accepted<C>(
+        mut self,
+        incoming: impl Stream<Item = io::Result<Accepted<C>>>,
+        rates: Arc<Rates>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<()>
+    where
+        C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         for name in &self.names {
             self.health.set_service_status(name, ServingStatus::Serving).await;
         }
-        let (stop_accepting, stopped) = oneshot::channel::<()>();
-        let server = tonic::transport::Server::builder()
-            .max_concurrent_streams(self.settings.max_concurrent_streams)
-            .initial_stream_window_size(self.settings.stream_window_bytes)
-            .initial_connection_window_size(self.settings.connection_window_bytes)
-            .http2_max_header_list_size(self.settings.max_header_bytes)
-            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-            .layer(observe::ObserveLayer)
-            .add_routes(self.routes.clone())
-            .serve_with_incoming_shutdown(incoming, async {
-                let _ = stopped.await;
-            });
-        let mut server = Box::pin(server);
-
-        tokio::select! {
-            result = &mut server => {
-                result.context("the grpc server failed")?;
-                bail!("the grpc server ended");
+        let cut = CancellationToken::new();
+        // Whatever is left at the end goes with this.
+        let _cut = cut.clone().drop_guard();
+        let host = Arc::new(Host {
+            admission: Admission::new(&self.settings, Arc::clone(&rates)),
+            service: Observe::new(self.routes.clone().prepare()),
+            settings: self.settings.clone(),
+            rates,
+            closing: CancellationToken::new(),
+            cut,
+        });
+        let connections = TaskTracker::new();
+        {
+            let mut incoming = std::pin::pin!(incoming);
+            take(&host, incoming.as_mut(), &connections, stop).await?;
+            for name in &self.names {
+                self.health.set_service_status(name, ServingStatus::NotServing).await;
             }
-            () = stop => {}
-        }
-        for name in &self.names {
-            self.health.set_service_status(name, ServingStatus::NotServing).await;
-        }
-        // The server goes on meanwhile; it ends early only when it fails.
-        if let Ok(result) = timeout(Duration::from_millis(self.settings.lame_duck_ms), &mut server).await {
-            return result.context("the grpc server failed");
+            let lame_duck = tokio::time::sleep(Duration::from_millis(self.settings.lame_duck_ms));
+            take(&host, incoming, &connections, lame_duck).await?;
         }
         // Without this, everyone who watches the health would hold the server back to the end of the drain.
         for name in &self.names {
             self.health.clear_service_status(name).await;
         }
-        let _ = stop_accepting.send(());
-        match timeout(Duration::from_millis(self.settings.drain_ms), server).await {
-            Ok(result) => result.context("the grpc server failed"),
-            Err(_) => {
-                tracing::warn!(drain_ms = self.settings.drain_ms, "stopped with requests in flight");
-                Ok(())
+        host.closing.cancel();
+        connections.close();
+        if timeout(Duration::from_millis(self.settings.drain_ms), connections.wait()).await.is_err() {
+            tracing::warn!(drain_ms = self.settings.drain_ms, "stopped with requests in flight");
+        }
+        Ok(())
+    }
+}
+
+/// Takes connections until something is there.
+async fn take<C>(
+    host: &Arc<Host>,
+    mut incoming: Pin<&mut impl Stream<Item = io::Result<Accepted<C>>>>,
+    connections: &TaskTracker,
+    until: impl Future<Output = ()>,
+) -> Result<()>
+where
+    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let mut until = std::pin::pin!(until);
+    loop {
+        let next = tokio::select! {
+            () = &mut until => return Ok(()),
+            next = incoming.next() => next,
+        };
+        match next {
+            Some(Ok(accepted)) => {
+                connections.spawn(converse(Arc::clone(host), accepted));
             }
+            Some(Err(error)) => tracing::debug!(%error, "a connection broke before it was served"),
+            None => bail!("no more connections can be accepted"),
         }
     }
+}
+
+/// As many connections, and no more than half of the files that the process may open: the store needs some too.
+fn within_open_files(connections: usize) -> usize {
+    let Ok((open_files, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { return connections };
+    let most = usize::try_from(open_files / 2).unwrap_or(usize::MAX).max(1);
+    if most < connections {
+        tracing::warn!(
+            open_files,
+            connections = most,
+            "fewer connections than server.max_connections: raise the limit of open files"
+        );
+    }
+    connections.min(most)
 }
 
 /// Waits for SIGTERM or SIGINT.

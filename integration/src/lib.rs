@@ -1,11 +1,13 @@
 //! Tests of Meridian across members: whole networks, lying peers, the load tool.
 
 pub mod anvil;
+pub mod attack;
 pub mod browser;
 pub mod children;
 pub mod devnet;
 pub mod folder;
 pub mod golang;
+pub mod honest;
 pub mod kept;
 pub mod keys;
 pub mod knobs;

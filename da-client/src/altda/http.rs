@@ -22,7 +22,6 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::serve::ListenerExt;
 use futures::FutureExt;
 use meridian_proto::error::trace_id;
 use prometheus::{Encoder, TextEncoder};
@@ -36,10 +35,17 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use super::commitment::{Commitment, Mode};
 use super::refusal::{Explanation, Refusal};
 use super::{AltDa, Failover, Settings, body};
+use crate::guard::{Limits, pages};
 use crate::submit::unix_now;
 use crate::tokens::Denied;
 use crate::trace;
 
+/// Who may connect, and how long each may stand still. All clients of a sidecar may be on one host, and Go's keep a connection
+/// for 90 s that they do not use: one that is closed while they begin to use it costs them a put.
+const PAGES: pages::Settings = pages::Settings {
+    limits: Limits { connections: 2048, per_address: 1024, stall: Duration::from_secs(30) },
+    head: Duration::from_secs(120),
+};
 /// The blob that a certificate is of.
 const BLOB_ID: HeaderName = HeaderName::from_static("meridian-blob-id");
 const READ: &str = "GET, HEAD";
@@ -61,12 +67,7 @@ pub async fn serve(
     sidecar: Arc<AltDa>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let listener = listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "a connection stays with Nagle's algorithm");
-        }
-    });
-    axum::serve(listener, router(sidecar)).with_graceful_shutdown(stop.cancelled_owned()).await
+    pages::serve(listener, router(sidecar), PAGES, stop).await
 }
 
 /// What a path and a method ask for.

@@ -11,6 +11,7 @@
 //! | `/metrics` | Prometheus |
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
@@ -28,7 +29,13 @@ use tower::limit::GlobalConcurrencyLimitLayer;
 use super::record::Standing;
 use super::report::LightReport;
 use super::{LightClient, LightError};
+use crate::guard::{Limits, pages};
 
+/// Who may connect, and how long each may stand still.
+const PAGES: pages::Settings = pages::Settings {
+    limits: Limits { connections: 256, per_address: 64, stall: Duration::from_secs(30) },
+    head: Duration::from_secs(30),
+};
 /// Answers that are made at a time.
 const AT_ONCE: usize = 16;
 /// Most blobs in an answer.
@@ -59,7 +66,7 @@ pub async fn serve(
     client: Arc<LightClient>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(client)).with_graceful_shutdown(stop.cancelled_owned()).await
+    pages::serve(listener, router(client), PAGES, stop).await
 }
 
 fn refused(status: StatusCode, what: &str) -> Response {

@@ -160,8 +160,20 @@ documented! {
     #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct Server {
-        /// Most connections at a time; more wait to be accepted.
+        /// Most connections at a time, and no more than half of the files that the process may open. One that comes beyond them
+        /// takes the place of another that is idle, or of an address that has more; else it is closed at once.
         pub max_connections: usize,
+        /// Most connections at a time of one IPv4 address or IPv6 /64; more are closed at once.
+        pub max_connections_per_address: usize,
+        /// Most calls at a time; more are refused as overloaded. Health is told beyond them.
+        pub max_requests: usize,
+        /// Most calls at a time of one address.
+        pub max_requests_per_address: usize,
+        /// Calls a second of one address, twice as many after a pause; a new connection counts as ten. 0 for no limit.
+        pub requests_per_second: u32,
+        /// HTTP/2 frames a second of one address that ask for nothing, as pings and resets; who sends more is cut off. 0 for no
+        /// limit.
+        pub control_frames_per_second: u32,
         /// Most calls at a time on one connection.
         pub max_concurrent_streams: u32,
         /// Bytes of one call that a peer may send ahead of being read.
@@ -170,6 +182,17 @@ documented! {
         pub connection_window_bytes: u32,
         /// Most bytes of a request's headers.
         pub max_header_bytes: u32,
+        /// Milliseconds that a new connection has until it begins to speak HTTP/2.
+        pub greeting_ms: u64,
+        /// Milliseconds for which the body of a call may stop, and for which its answer may not be taken.
+        pub stall_ms: u64,
+        /// Milliseconds after its last call in which a connection is closed.
+        pub idle_ms: u64,
+        /// Milliseconds after which a connection is asked to close, so that its peer looks up the address anew; a call that is
+        /// made at that moment may have to be made again. 0: as long as it is used.
+        pub max_connection_age_ms: u64,
+        /// Milliseconds for calls that are in work then.
+        pub connection_grace_ms: u64,
         /// Milliseconds between turning NOT_SERVING and taking no more requests, at a stop.
         pub lame_duck_ms: u64,
         /// Milliseconds that a stop waits for requests in flight.
@@ -180,11 +203,21 @@ documented! {
 impl Default for Server {
     fn default() -> Self {
         Server {
-            max_connections: 1024,
+            max_connections: 4096,
+            max_connections_per_address: 128,
+            max_requests: 4096,
+            max_requests_per_address: 1024,
+            requests_per_second: 5_000,
+            control_frames_per_second: 2_000,
             max_concurrent_streams: 256,
             stream_window_bytes: 2 << 20,
             connection_window_bytes: 8 << 20,
             max_header_bytes: 16 << 10,
+            greeting_ms: 10_000,
+            stall_ms: 30_000,
+            idle_ms: 300_000,
+            max_connection_age_ms: 0,
+            connection_grace_ms: 600_000,
             lame_duck_ms: 300,
             drain_ms: 15_000,
         }
@@ -240,6 +273,10 @@ impl Default for Telemetry {
     }
 }
 
+fn wide(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
 /// Checks the sections that every host has.
 ///
 /// # Errors
@@ -253,9 +290,15 @@ pub fn check(server: &Server, log: &Log, telemetry: &Telemetry) -> Result<(), St
     window("stream_window_bytes", server.stream_window_bytes)?;
     window("connection_window_bytes", server.connection_window_bytes)?;
     for (name, value) in [
-        ("max_connections", server.max_connections),
-        ("max_concurrent_streams", usize::try_from(server.max_concurrent_streams).unwrap_or(usize::MAX)),
-        ("max_header_bytes", usize::try_from(server.max_header_bytes).unwrap_or(usize::MAX)),
+        ("max_connections", wide(server.max_connections)),
+        ("max_connections_per_address", wide(server.max_connections_per_address)),
+        ("max_requests", wide(server.max_requests)),
+        ("max_requests_per_address", wide(server.max_requests_per_address)),
+        ("max_concurrent_streams", server.max_concurrent_streams.into()),
+        ("max_header_bytes", server.max_header_bytes.into()),
+        ("greeting_ms", server.greeting_ms),
+        ("stall_ms", server.stall_ms),
+        ("idle_ms", server.idle_ms),
     ] {
         if value == 0 {
             return Err(format!("server.{name} is 0"));

@@ -21,6 +21,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::arriving::Arriving;
 use super::access::Access;
 use super::cosign::{Checkpoints, Head};
 use super::dispersal::{Dispersals, Live, Route};
@@ -40,7 +41,7 @@ use crate::metrics;
 const MEMORY_LOOK: Duration = Duration::from_millis(10);
 
 /// How long an overloaded caller is asked to wait.
-const OVERLOAD_WAIT: Duration = Duration::from_secs(1);
+pub(super) const OVERLOAD_WAIT: Duration = Duration::from_secs(1);
 
 /// What a gateway has whatever the epoch.
 pub(super) struct Shared {
@@ -64,6 +65,8 @@ pub(super) struct Shared {
     /// Row buffers of puts that are done.
     pub(super) buffers: RowBuffers,
     pub(super) memory: MemoryBudget,
+    /// Payloads that are being received.
+    pub(super) arriving: Arc<Arriving>,
     /// Fires when puts need memory that uploads hold.
     pub(super) pressure: watch::Sender<()>,
     pub(super) backfill_slots: Semaphore,
@@ -138,6 +141,7 @@ impl Shared {
         let free = async {
             loop {
                 self.pressure.send_replace(());
+                self.arriving.make_room(bytes);
                 tokio::time::sleep(MEMORY_LOOK).await;
                 if let Some(memory) = self.memory.try_reserve(bytes) {
                     return memory;

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use super::access::{self, Pass};
-use super::core::{Core, Shared, blocking};
+use super::core::{Core, OVERLOAD_WAIT, Shared, blocking};
 use super::dispersal::Dispersals;
 use super::epochs::Door;
 use super::link::Rows;
@@ -183,14 +183,20 @@ async fn read(
     let mut chunks = std::pin::pin!(chunks);
     let mut encoder: StreamEncoder = StreamEncoder::reusing(&shared.buffers, start.length);
     let (begun, limit) = (tokio::time::Instant::now(), shared.settings.body_timeout());
+    let underway = shared.arriving.begin(memory.bytes());
     loop {
         let received = announced - encoder.remaining();
+        underway.received(received);
         // Whoever drips holds memory that others need.
         let slowest = begun + limit + Duration::from_millis(received * 1000 / SLOWEST_BODY);
         let end = slowest.min(tokio::time::Instant::now() + limit);
         let chunk = tokio::select! {
             chunk = tokio::time::timeout_at(end, chunks.next()) => chunk,
             () = shared.draining.cancelled() => return Err(stopped()),
+            () = underway.gives_way() => {
+                let message = "memory is short, and this payload comes more slowly than others";
+                return Err(ApiError::new(Reason::MemoryBudget, message).retry_after(OVERLOAD_WAIT));
+            }
         };
         let chunk = chunk.map_err(|_| {
             let message = format!(

@@ -8,27 +8,22 @@ use std::time::Instant;
 use hyper::body::{Body, Frame, SizeHint};
 use tonic::Code;
 use tonic::codegen::http::{HeaderMap, Request, Response};
-use tower::{Layer, Service};
+use tower::Service;
 use tracing::{Instrument, Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::metrics::{self, KeyValue};
 
-/// Wraps a service in [`Observe`].
-#[derive(Clone, Copy)]
-pub(super) struct ObserveLayer;
-
-impl<S> Layer<S> for ObserveLayer {
-    type Service = Observe<S>;
-    fn layer(&self, inner: S) -> Observe<S> {
-        Observe { inner }
-    }
-}
-
 /// A service whose requests are seen.
 #[derive(Clone)]
 pub(super) struct Observe<S> {
     inner: S,
+}
+
+impl<S> Observe<S> {
+    pub(super) fn new(inner: S) -> Self {
+        Self { inner }
+    }
 }
 
 impl<S, B, R> Service<Request<B>> for Observe<S>

@@ -134,6 +134,24 @@ async fn a_slow_member_is_waited_for_where_others_do_not_suffice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_announces_much_and_sends_nothing_gives_way() {
+    let payload = payload(3, 100_000);
+    let length = PayloadLength::try_from(100_000).unwrap();
+    // Room for one of them.
+    let memory_bytes = crate::gateway::submit::footprint(length) * 3 / 2;
+    let bench = Bench::with(Settings { memory_bytes, ..settings() }, 5, 1, 4).await;
+    let begin = start(&payload);
+    let held = bench.gateway.put(begin, stream::pending());
+    let other = async {
+        bench.eventually(|bench| bench.gateway.status().memory_used > 0).await;
+        bench.put(&payload).await
+    };
+    let (held, other) = tokio::join!(held, other);
+    assert_eq!(reason(held), Reason::MemoryBudget);
+    bench.check(&other.unwrap(), &payload);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cosignature_of_another_key_does_not_count() {
     let bench = Bench::new().await;
     bench.set(3, Mode::Liar);

@@ -1,0 +1,153 @@
+//! Serves pages over HTTP/1.1, within limits.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use super::places::{InUse, Visit};
+use super::{Limits, Patient, Place, Places};
+
+/// Pause after a connection could not be accepted, as when the process has no file descriptors left.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Most bytes of a request's head.
+const HEAD: usize = 16 << 10;
+
+/// How pages are served.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// What holds for connections.
+    pub limits: Limits,
+    /// Longest time to the end of the next request's head, counted from the end of the last answer too.
+    pub head: Duration,
+}
+
+/// Answers until it is stopped, and then what has begun.
+///
+/// # Errors
+/// Never while connections can be waited for.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    settings: Settings,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let (places, tasks) = (Places::new(settings.limits), TaskTracker::new());
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        match places.take(peer.ip()) {
+            Ok(place) => {
+                tasks.spawn(converse(stream, peer, place, router.clone(), settings, stop.clone()));
+            }
+            Err(refusal) => tracing::debug!(%peer, why = refusal.as_str(), "a connection is refused"),
+        }
+    }
+    drop(listener);
+    tasks.close();
+    tasks.wait().await;
+    Ok(())
+}
+
+/// Answers what is asked on a connection.
+async fn converse(
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: Place,
+    router: Router,
+    settings: Settings,
+    stop: CancellationToken,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection stays with Nagle's algorithm");
+    }
+    let visit = place.visit();
+    let stream = Patient::new(stream, Arc::clone(visit), settings.limits.stall);
+    let service = service_fn(|request: Request<Incoming>| answer(&router, visit, request));
+    let mut connection = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(settings.head)
+            .max_header_size(HEAD)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let mut is_closing = false;
+    loop {
+        tokio::select! {
+            outcome = &mut connection => {
+                if let Err(error) = outcome {
+                    tracing::debug!(%peer, %error, "a connection broke");
+                }
+                break;
+            }
+            () = visit.displaced() => break,
+            () = stop.cancelled(), if !is_closing => {
+                is_closing = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+    if let Some(why) = visit.why() {
+        tracing::debug!(%peer, why = why.as_str(), "a connection is cut");
+    }
+}
+
+/// An answer, with which its connection is in use until it has gone out.
+async fn answer(
+    router: &Router,
+    visit: &Arc<Visit>,
+    request: Request<Incoming>,
+) -> Result<Response<Answer>, std::convert::Infallible> {
+    let in_use = visit.request();
+    let answer = router.clone().oneshot(request.map(Body::new)).await?;
+    Ok(answer.map(|body| Answer { body, _in_use: in_use }))
+}
+
+/// The body of an answer.
+struct Answer {
+    body: Body,
+    _in_use: InUse,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

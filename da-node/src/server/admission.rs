@@ -1,0 +1,148 @@
+//! Which requests are taken: those that are too many are refused at once, and told when to try again.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use meridian_client::guard::Origin;
+use meridian_client::guard::places::{InUse, Visit};
+use meridian_proto::error::{ApiError, Reason};
+
+use super::rates::Rates;
+use crate::config::host::Server as Settings;
+use crate::metrics::{self, KeyValue};
+
+/// How long to wait where too many requests are in work.
+const BUSY: Duration = Duration::from_millis(250);
+/// Health is always told: whoever asks for it decides whether others come here.
+const HEALTH: &str = "/grpc.health.v1.Health/";
+
+/// Decides which requests are taken.
+pub(super) struct Admission {
+    most: usize,
+    per_address: usize,
+    rates: Arc<Rates>,
+    in_work: AtomicUsize,
+    origins: Mutex<HashMap<Origin, usize>>,
+}
+
+/// A request that was taken, in work until this is dropped.
+pub(super) struct Taken {
+    admission: Arc<Admission>,
+    origin: Option<Origin>,
+    is_counted: bool,
+    _in_use: InUse,
+}
+
+impl Admission {
+    pub(super) fn new(settings: &Settings, rates: Arc<Rates>) -> Arc<Self> {
+        Arc::new(Self {
+            most: settings.max_requests,
+            per_address: settings.max_requests_per_address,
+            rates,
+            in_work: AtomicUsize::new(0),
+            origins: Mutex::default(),
+        })
+    }
+
+    /// Takes a request, or says why not.
+    pub(super) fn take(self: &Arc<Self>, visit: &Arc<Visit>, path: &str) -> Result<Taken, ApiError> {
+        let origin = visit.origin();
+        if let Some(origin) = origin {
+            self.rates.request(origin).map_err(|wait| {
+                refused("rate", "this address asks too often", wait.max(Duration::from_millis(1)))
+            })?;
+            let mut origins = self.origins();
+            let count = origins.entry(origin).or_default();
+            if *count >= self.per_address {
+                let text = format!("this address has {} requests in work", self.per_address);
+                return Err(refused("address", &text, BUSY));
+            }
+            *count += 1;
+        }
+        // From here on dropping it gives everything back.
+        let mut taken =
+            Taken { admission: Arc::clone(self), origin, is_counted: false, _in_use: visit.request() };
+        if !path.starts_with(HEALTH) {
+            let more = |count: usize| (count < self.most).then_some(count + 1);
+            if self.in_work.try_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
+                let text = format!("this node has {} requests in work", self.most);
+                return Err(refused("full", &text, BUSY));
+            }
+            taken.is_counted = true;
+        }
+        Ok(taken)
+    }
+
+    fn origins(&self) -> MutexGuard<'_, HashMap<Origin, usize>> {
+        self.origins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn refused(why: &'static str, text: &str, wait: Duration) -> ApiError {
+    metrics::get().refused_requests.add(1, &[KeyValue::new("reason", why)]);
+    ApiError::new(Reason::TooManyRequests, text).retry_after(wait)
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if self.is_counted {
+            self.admission.in_work.fetch_sub(1, Ordering::Relaxed);
+        }
+        let Some(origin) = self.origin else { return };
+        let mut origins = self.admission.origins();
+        if let Some(count) = origins.get_mut(&origin) {
+            *count -= 1;
+            if *count == 0 {
+                origins.remove(&origin);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use meridian_client::guard::{Limits, Place, Places};
+
+    use super::*;
+
+    fn admission(max_requests: usize, max_requests_per_address: usize) -> Arc<Admission> {
+        let settings = Settings { max_requests, max_requests_per_address, ..Settings::default() };
+        let rates = Arc::new(Rates::new(&settings));
+        Admission::new(&settings, rates)
+    }
+
+    fn visitor(places: &Arc<Places>, number: u8) -> Place {
+        places.take(IpAddr::from([192, 0, 2, number])).unwrap()
+    }
+
+    fn places() -> Arc<Places> {
+        Places::new(Limits { connections: 10, per_address: 10, stall: Duration::from_secs(1) })
+    }
+
+    #[test]
+    fn shares_and_the_whole_hold_at_their_boundary() {
+        let (admission, places) = (admission(3, 2), places());
+        let (one, two) = (visitor(&places, 1), visitor(&places, 2));
+        let take = |place: &Place, path| admission.take(place.visit(), path);
+        let first = take(&one, "/a").unwrap();
+        let second = take(&one, "/a").unwrap();
+        let refused = take(&one, "/a").err().unwrap();
+        assert_eq!((refused.reason, refused.retry_after), (Reason::TooManyRequests, Some(BUSY)));
+        let third = take(&two, "/a").unwrap();
+        assert!(take(&two, "/a").is_err(), "all are in work");
+        // What was refused has left nothing behind: health is told.
+        let health = take(&two, "/grpc.health.v1.Health/Check").unwrap();
+        assert!(take(&two, "/grpc.health.v1.Health/Check").is_err(), "of the address's own share");
+        drop(second);
+        let fourth = take(&one, "/a").unwrap();
+        assert!(!one.visit().is_idle());
+        drop((first, third, fourth, health));
+        assert!(one.visit().is_idle() && two.visit().is_idle());
+        assert!(admission.origins().is_empty());
+        assert_eq!(admission.in_work.load(Ordering::Relaxed), 0);
+    }
+}
