@@ -148,8 +148,8 @@ impl Limits {
 /// A namespace and who may put under it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Listed {
-    /// Whose it is.
-    pub owner: Address,
+    /// Whose it is; none where the registry on the chain says so.
+    pub owner: Option<Address>,
     /// Who else may put.
     pub writers: BTreeSet<Address>,
     /// How much, where it differs from what holds for all.
@@ -160,7 +160,7 @@ impl Listed {
     /// Whether somebody may put under it.
     #[must_use]
     pub fn allows(&self, address: &Address) -> bool {
-        self.owner == *address || self.writers.contains(address)
+        self.owner == Some(*address) || self.writers.contains(address)
     }
 }
 
@@ -192,7 +192,8 @@ struct Form {
 #[serde(deny_unknown_fields)]
 struct FormNamespace {
     id: Namespace,
-    owner: Address,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    owner: Option<Address>,
     #[serde(default)]
     writers: Vec<Address>,
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
@@ -308,7 +309,13 @@ impl Namespaces {
     ///
     /// # Errors
     /// When it is there already.
-    pub fn create(&mut self, id: Namespace, owner: Address, limits: Limits) -> Result<(), NamespacesError> {
+    pub fn create(
+        &mut self,
+        id: Namespace,
+        owner: impl Into<Option<Address>>,
+        limits: Limits,
+    ) -> Result<(), NamespacesError> {
+        let owner = owner.into();
         if self.listed.contains_key(&id) {
             return Err(NamespacesError::Exists(id));
         }
@@ -323,7 +330,7 @@ impl Namespaces {
     pub fn allow(&mut self, id: Namespace, writers: &[Address]) -> Result<(), NamespacesError> {
         let listed = self.listed.get_mut(&id).ok_or(NamespacesError::Missing(id))?;
         let owner = listed.owner;
-        listed.writers.extend(writers.iter().filter(|writer| **writer != owner));
+        listed.writers.extend(writers.iter().filter(|writer| Some(**writer) != owner));
         Ok(())
     }
 
@@ -333,8 +340,8 @@ impl Namespaces {
     /// When the namespace is not listed, or one of them owns it.
     pub fn deny(&mut self, id: Namespace, writers: &[Address]) -> Result<(), NamespacesError> {
         let listed = self.listed.get_mut(&id).ok_or(NamespacesError::Missing(id))?;
-        if writers.contains(&listed.owner) {
-            return Err(NamespacesError::Owner(listed.owner));
+        if let Some(owner) = listed.owner.filter(|owner| writers.contains(owner)) {
+            return Err(NamespacesError::Owner(owner));
         }
         listed.writers.retain(|writer| !writers.contains(writer));
         Ok(())

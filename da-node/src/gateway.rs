@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use anyhow::Context;
 use bytes::Bytes;
 use futures::Stream;
+use meridian_client::chain::namespaces::Namespaces;
 use meridian_client::chain::sender::Chain;
 use meridian_client::chain::view::View;
 use meridian_client::rpc::Channels;
@@ -266,6 +267,11 @@ impl Gateway {
             clock: shared.clock.clone(),
         };
         shared.background(anchor::run(settings, chain, account, shared.domain, book, report));
+    }
+
+    /// Takes who may put under namespaces that are listed without an owner from a registry on the chain, from now on.
+    pub fn ask_registry(&self, registry: Namespaces) {
+        self.shared.access.ask(registry);
     }
 
     /// Refuses new puts, waits for those whose payload is complete, and stops.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use meridian_client::chain::namespaces::Namespaces;
 use meridian_client::chain::rpc::Pool;
 use meridian_client::chain::source::{ChainSource, CommitteeSource, FixedSource};
 use meridian_client::chain::view::View;
@@ -30,6 +31,7 @@ use crate::config::host::{
     Chain, Listen, Log, Node, Server as ServerSettings, Telemetry as TelemetrySettings,
 };
 use crate::config::roles::{GatewayConfig, ReplicaConfig};
+use crate::gateway::access::AccessSettings;
 use crate::gateway::anchor::AnchorSettings;
 use crate::gateway::{self, Gateway};
 use crate::http::{self, Pages, StatusSource, status};
@@ -94,6 +96,7 @@ pub async fn gateway(config: GatewayConfig, lock: Option<PathBuf>) -> Result<()>
     let GatewayConfig { node, chain, listen, server, log, telemetry, gateway: settings, access, anchor } =
         config;
     let anchoring = Anchoring::new(anchor, &chain)?;
+    let registry = registry(&access, &chain)?;
     let is_public = access.lets_anybody_put() && !listen.grpc.ip().is_loopback();
     let settings = gateway::Settings { min_free_bytes: node.min_free_bytes, access, ..settings };
     let common = Common { node, chain, listen, server, log, telemetry };
@@ -104,9 +107,18 @@ pub async fn gateway(config: GatewayConfig, lock: Option<PathBuf>) -> Result<()>
                 "whoever reaches this gateway may put, and as much as fits: access.namespaces is not set"
             );
         }
-        gateway_room(settings, anchoring, means)
+        gateway_room(settings, anchoring, registry, means)
     })
     .await
+}
+
+/// What says on the chain who may put, if anything does.
+fn registry(access: &AccessSettings, chain: &Chain) -> Result<Option<Namespaces>> {
+    if access.registry.is_zero() {
+        return Ok(None);
+    }
+    ensure!(chain.is_on(), "access.registry is set, and [chain] says no rpc and contract");
+    Ok(Some(Namespaces::new(chain.pool()?, access.registry)))
 }
 
 /// Runs a replica until it is told to stop.
@@ -303,11 +315,19 @@ impl Anchoring {
     }
 }
 
-fn gateway_room(settings: gateway::Settings, anchoring: Option<Anchoring>, means: Means) -> Result<Room> {
+fn gateway_room(
+    settings: gateway::Settings,
+    anchoring: Option<Anchoring>,
+    registry: Option<Namespaces>,
+    means: Means,
+) -> Result<Room> {
     let Means { data_dir, view, key, channels } = means;
     let gateway = Gateway::open(settings, &data_dir, view, key, &channels)?;
     if let Some(Anchoring { settings, pool, account }) = anchoring {
         gateway.anchor(settings, pool, account);
+    }
+    if let Some(registry) = registry {
+        gateway.ask_registry(registry);
     }
     let (served, seen, stopped) = (Arc::clone(&gateway), Arc::clone(&gateway), Arc::clone(&gateway));
     Ok(Room {

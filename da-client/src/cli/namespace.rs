@@ -50,7 +50,8 @@ fn problem(file: &Path, error: &NamespacesError) -> Problem {
 fn text(report: &NamespacesReport) -> String {
     let mut lines: Vec<String> = Vec::new();
     for listed in &report.namespaces {
-        lines.push(format!("{} owner {}", listed.namespace, listed.owner));
+        let owner = listed.owner.as_deref().unwrap_or("and writers as the registry on the chain says");
+        lines.push(format!("{} owner {owner}", listed.namespace));
         lines.extend(listed.writers.iter().map(|writer| format!("  writer {writer}")));
         lines.extend(limits(&listed.limits).map(|limits| format!("  {limits}")));
     }

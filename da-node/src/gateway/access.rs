@@ -1,6 +1,6 @@
 //! Who may put, and how much.
 //!
-//! `rules` is what the file of namespaces says, `rate` and `ledger` are what is charged, `nonces` what was signed and
+//! `rules` is what the file of namespaces says, `registry` what the chain says where the file does not, `rate` and `ledger` are what is charged, `nonces` what was signed and
 //! taken. Everything is found out from the start of a put, before memory is reserved for it.
 //!
 //! Who signed is asked before anything is charged: nobody else can use up what a namespace has. It costs less than
@@ -9,6 +9,7 @@
 mod ledger;
 mod nonces;
 mod rate;
+mod registry;
 mod rules;
 mod settings;
 
@@ -16,12 +17,12 @@ use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::Context;
-use meridian_client::chain::view::View;
-use meridian_client::namespaces::{Namespaces, NamespacesError};
+use meridian_client::chain::{self, view::View};
+use meridian_client::namespaces::{Listed, Namespaces, NamespacesError};
 use meridian_proofs::Address;
 use meridian_proofs::checkpoint::Domain;
 use meridian_proofs::ids::Namespace;
@@ -38,6 +39,7 @@ use crate::metrics::{self, KeyValue};
 pub use self::settings::AccessSettings;
 use ledger::{Hold, Ledger};
 use nonces::Nonces;
+use registry::Registry;
 use rules::{Account, Charge, Rules};
 
 /// How often signed puts that have expired are forgotten.
@@ -54,6 +56,7 @@ pub(super) struct Access {
     rules: RwLock<Arc<Rules>>,
     ledger: Ledger,
     nonces: Nonces,
+    registry: OnceLock<Registry>,
     /// The file as it was when it was last read.
     seen: Mutex<Option<Stamp>>,
 }
@@ -107,6 +110,7 @@ impl Access {
             rules: RwLock::new(Arc::new(Rules::anybody())),
             ledger: Ledger::default(),
             nonces: Nonces::load(store, settings.remembered)?,
+            registry: OnceLock::new(),
             seen: Mutex::new(None),
         };
         if !settings.lets_anybody_put() {
@@ -160,7 +164,7 @@ impl Access {
             let message = format!("this gateway takes nothing under the namespace {}", start.namespace);
             return Err(ApiError::new(Reason::NamespaceUnlisted, message).with("namespace", start.namespace));
         };
-        let used = self.signer(start, account)?;
+        let used = self.signer(start, account).await?;
         if let Some(used) = &used {
             self.nonces.check(used)?;
         }
@@ -178,7 +182,7 @@ impl Access {
 
     /// Who signed, where that matters. A signature that is not asked for is checked all the same, so that whoever signs
     /// finds out what is wrong, but may come again: it gives nothing that anybody does not have.
-    fn signer(&self, start: &PutStart, account: &Account) -> Result<Option<Used>, ApiError> {
+    async fn signer(&self, start: &PutStart, account: &Account) -> Result<Option<Used>, ApiError> {
         let Some(signed) = start.signed() else {
             if account.listed.is_none() {
                 return Ok(None);
@@ -191,7 +195,7 @@ impl Access {
         let signer = signed.signer(&self.domain);
         let signer = signer.map_err(|error| ApiError::new(Reason::SignatureInvalid, error.to_string()))?;
         let Some(listed) = &account.listed else { return Ok(None) };
-        if !listed.allows(&signer) {
+        if !listed.allows(&signer) && !self.registered(start.namespace, listed, signer).await? {
             let message = format!(
                 "{signer} may not put under the namespace {}, unless something else was signed than was sent, or for \
                  another chain or contract",
@@ -202,6 +206,29 @@ impl Access {
         }
         let authorization = signed.authorization;
         Ok(Some(Used { deadline: authorization.deadline, signer, nonce: authorization.nonce }))
+    }
+
+    /// Takes what namespaces without an owner say from a registry on the chain, from now on.
+    pub(super) fn ask(&self, registry: chain::namespaces::Namespaces) {
+        // Set once, at the start.
+        let _ = self.registry.set(Registry::new(registry));
+    }
+
+    /// Whether the registry lets somebody put under a namespace that is the registry's to speak of.
+    async fn registered(
+        &self,
+        namespace: Namespace,
+        listed: &Listed,
+        signer: Address,
+    ) -> Result<bool, ApiError> {
+        if listed.owner.is_some() {
+            return Ok(false);
+        }
+        let registry = self.registry.get();
+        let registry = registry.ok_or_else(|| registry::out_of_reach("access.registry is not set"))?;
+        let head = self.view.borrow().head;
+        let head = head.ok_or_else(|| registry::out_of_reach("nothing is known of the chain"))?;
+        registry.may_write(namespace, signer, head.number).await
     }
 
     /// Forgets signed puts whose deadline is before a time.

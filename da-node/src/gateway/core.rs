@@ -21,8 +21,8 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::arriving::Arriving;
 use super::access::Access;
+use super::arriving::Arriving;
 use super::cosign::{Checkpoints, Head};
 use super::dispersal::{Dispersals, Live, Route};
 use super::epochs::is_anchored;

@@ -165,7 +165,7 @@ async fn receive(
     chunks: impl Stream<Item = Result<Bytes, ApiError>> + Send,
 ) -> Result<Received, ApiError> {
     let Admitted { start, pass, memory } = admitted;
-    match read(shared, start, chunks).await {
+    match read(shared, start, memory.bytes(), chunks).await {
         Ok(encoder) => Ok(Received { start, encoder, pass, memory }),
         Err(error) => {
             pass.failed(&error);
@@ -174,16 +174,18 @@ async fn receive(
     }
 }
 
+/// Reads the payload into an encoder, while it holds so many bytes of memory.
 async fn read(
     shared: &Shared,
     start: PutStart,
+    holds: u64,
     chunks: impl Stream<Item = Result<Bytes, ApiError>> + Send,
 ) -> Result<StreamEncoder, ApiError> {
     let announced = start.length.get();
     let mut chunks = std::pin::pin!(chunks);
     let mut encoder: StreamEncoder = StreamEncoder::reusing(&shared.buffers, start.length);
     let (begun, limit) = (tokio::time::Instant::now(), shared.settings.body_timeout());
-    let underway = shared.arriving.begin(memory.bytes());
+    let underway = shared.arriving.begin(holds);
     loop {
         let received = announced - encoder.remaining();
         underway.received(received);

@@ -26,6 +26,7 @@ pub(super) fn start() -> Vec<u8> {
         bind_payload_hash: false,
         expected_blob_id: None,
         kzg_root: None,
+        authorization: None,
     });
     length.map_or_else(|_| Vec::new(), |start| wire::PutRequest::from(PutPart::Start(start)).encode_to_vec())
 }

@@ -74,9 +74,10 @@ pub struct NamespaceCreateArgs {
     /// The namespace: 32 bytes in hex
     #[arg(long, value_name = "HEX", value_parser = namespace)]
     pub namespace: Namespace,
-    /// Address of its owner, as da key prints it
+    /// Address of its owner, as da key prints it [default: whoever is its owner or a writer in the registry on the chain
+    /// that the gateway's access.registry names]
     #[arg(long, value_name = "ADDRESS")]
-    pub owner: Address,
+    pub owner: Option<Address>,
     /// How much may be put.
     #[command(flatten)]
     pub limits: LimitArgs,

@@ -32,8 +32,8 @@ report! {
     NamespaceReport {
         /// The namespace.
         namespace: String,
-        /// Address of its owner.
-        owner: String,
+        /// Address of its owner. Null where the registry on the chain says who owns it.
+        owner: Option<String>,
         /// Addresses that may put beside the owner.
         writers: Vec<String>,
         /// Its own limits.
@@ -70,7 +70,7 @@ impl NamespacesReport {
     pub(crate) fn of(file: String, namespaces: &Namespaces) -> Self {
         let listed = namespaces.listed.iter().map(|(id, listed)| NamespaceReport {
             namespace: id.to_string(),
-            owner: listed.owner.to_string(),
+            owner: listed.owner.map(|owner| owner.to_string()),
             writers: listed.writers.iter().map(ToString::to_string).collect(),
             limits: listed.limits.into(),
         });

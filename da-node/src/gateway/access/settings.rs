@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use meridian_proofs::Address;
 use serde::{Deserialize, Serialize};
 
 use crate::config::documented;
@@ -20,6 +21,9 @@ documented! {
         /// File with the namespaces, who may put under each, and how much: `da namespace` makes it. It is read again when
         /// it changes. Empty: anybody may put, under any namespace.
         pub namespaces: PathBuf,
+        /// Address of the registry on the chain that says who may put under namespaces that the file lists without an
+        /// owner. Zero: there is none.
+        pub registry: Address,
         /// Seconds that the deadline of a signed put may lie ahead.
         pub window_s: u64,
         /// Seconds by which the clock of a signer may differ from this host's.
@@ -34,7 +38,14 @@ documented! {
 
 impl Default for AccessSettings {
     fn default() -> Self {
-        Self { namespaces: PathBuf::new(), window_s: 300, skew_s: 60, reload_ms: 1_000, remembered: 65_536 }
+        Self {
+            namespaces: PathBuf::new(),
+            registry: Address::ZERO,
+            window_s: 300,
+            skew_s: 60,
+            reload_ms: 1_000,
+            remembered: 65_536,
+        }
     }
 }
 
@@ -49,6 +60,9 @@ impl AccessSettings {
         }
         if self.skew_s > MOST_SKEW {
             return Err(format!("skew_s must be at most {MOST_SKEW}"));
+        }
+        if self.lets_anybody_put() && !self.registry.is_zero() {
+            return Err("registry is set, and namespaces is not: list what the registry speaks of".to_owned());
         }
         if self.reload_ms == 0 {
             return Err("reload_ms must not be 0".to_owned());
