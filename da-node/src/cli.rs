@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use meridian_proofs::Address;
 use meridian_proofs::committee::{GatewayMember, Region, RegionId};
@@ -12,7 +12,7 @@ use crate::chain_cmd;
 use crate::committee_cmd::{self, Draft};
 use crate::config::roles::{GatewayConfig, ReplicaConfig};
 use crate::config::{self, Override};
-use crate::{cpu, devnet, key, probe, run, upkeep_cmd};
+use crate::{cpu, devnet, doctor, key, probe, run, upkeep_cmd};
 
 /// Runs gateways and replicas of Meridian, and whole networks on one machine.
 ///
@@ -51,6 +51,11 @@ enum Command {
     Scrub(Scrub),
     /// Show what a replica has left to repair.
     Repair(Repair),
+    /// Look at a host and its machine, whether it runs or not, and say what is wrong and what to do.
+    ///
+    /// Checks the settings, the key, the committee or the chain, ports, other members, the clock, the disk, open files and
+    /// memory. Run it as the host's user. Exit code 1 when there is a problem.
+    Doctor(Doctor),
     /// Run a whole network on this machine until SIGTERM or SIGINT.
     #[command(args_conflicts_with_subcommands = true)]
     Devnet(Devnet),
@@ -80,6 +85,43 @@ struct Repair {
     /// JSON instead of text.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Doctor {
+    /// File of settings.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// A setting in place of that of the file; can be given many times.
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+    /// JSON instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Doctor {
+    async fn run(self) -> Result<()> {
+        let mut overrides = config::environment();
+        for set in &self.set {
+            overrides.push(set_flag(set)?);
+        }
+        let report = doctor::examine(&self.config, &overrides).await;
+        if self.json {
+            println!("{}", serde_json::to_string(&report)?);
+        } else {
+            print!("{}", report.text());
+        }
+        let problems = report.count(doctor::Verdict::Problem);
+        ensure!(problems == 0, "{problems} of {} checks found a problem", report.checks.len());
+        Ok(())
+    }
+}
+
+/// A setting that is given as `--set`.
+fn set_flag(set: &str) -> Result<Override> {
+    let (name, value) = set.split_once('=').with_context(|| format!("--set {set}: no `=` in it"))?;
+    Ok(Override::flag(&format!("--set {name}"), name, value.to_owned()))
 }
 
 /// Settings that have a flag of their own; `--set` reaches all of them.
@@ -136,8 +178,7 @@ impl Host {
             overrides.extend(value.clone().map(|value| Override::flag(flag, name, value)));
         }
         for set in &self.set {
-            let (name, value) = set.split_once('=').with_context(|| format!("--set {set}: no `=` in it"))?;
-            overrides.push(Override::flag(&format!("--set {name}"), name, value.to_owned()));
+            overrides.push(set_flag(set)?);
         }
         Ok(overrides)
     }
@@ -390,6 +431,7 @@ impl Cli {
                 .await
             }
             Command::Repair(repair) => upkeep_cmd::repair(&repair.replica, repair.watch, repair.json).await,
+            Command::Doctor(doctor) => doctor.run().await,
             Command::Devnet(devnet) => devnet.run().await,
         }
     }

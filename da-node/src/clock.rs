@@ -36,6 +36,17 @@ impl Clock {
         }
     }
 
+    /// Unix milliseconds, of a manual clock in whole seconds. A machine whose clock stands before 1970 reads 0.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        match &self.0 {
+            Source::System => SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+            Source::Manual(now) => now.load(Ordering::Relaxed).saturating_mul(1000),
+        }
+    }
+
     /// Sets a manual clock, unix seconds. The clock of the machine is left alone.
     pub fn set(&self, now: u64) {
         if let Source::Manual(at) = &self.0 {
@@ -54,13 +65,14 @@ mod tests {
         let other = clock.clone();
         assert_eq!(other.now(), 7);
         clock.set(9);
-        assert_eq!(other.now(), 9);
+        assert_eq!((other.now(), other.now_ms()), (9, 9_000));
     }
 
     #[test]
     fn the_clock_of_the_machine_cannot_be_set() {
         let clock = Clock::system();
         clock.set(1);
-        assert!(clock.now() > 1);
+        let (now, ms) = (clock.now(), clock.now_ms());
+        assert!(now > 1 && ms / 1000 >= now, "{now} s, {ms} ms");
     }
 }

@@ -52,7 +52,7 @@ pub mod settings;
 mod store;
 mod submit;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -140,7 +140,7 @@ impl Gateway {
             log_size: AtomicU64::new(loaded.range.size()),
             cpu: CpuPool::of_machine()?,
             buffers: RowBuffers::new(settings.row_buffers()),
-            memory: MemoryBudget::new(settings.memory_bytes),
+            memory: MemoryBudget::new("puts", settings.memory_bytes),
             arriving: Arc::default(),
             pressure: watch::Sender::new(()),
             backfill_slots: Semaphore::new(settings.backfills),
@@ -242,6 +242,7 @@ impl Gateway {
             anchor: anchor::status(&shared.view.borrow(), &shared.address, &self.anchoring.borrow()),
             phase: self.phase(),
             closings: shared.closings(),
+            now_ms: shared.clock.now_ms(),
         }
     }
 

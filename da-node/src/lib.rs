@@ -7,6 +7,8 @@ pub mod committee_cmd;
 pub mod config;
 pub mod cpu;
 pub mod devnet;
+pub mod disk;
+pub mod doctor;
 pub mod gateway;
 pub mod http;
 pub mod log_service;

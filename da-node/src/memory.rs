@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::metrics;
+use crate::metrics::{self, KeyValue};
 
 /// A number of bytes that may be in use at once. Clones share it.
 #[derive(Clone, Debug)]
@@ -13,6 +13,7 @@ pub struct MemoryBudget {
 
 #[derive(Debug)]
 struct Shared {
+    name: &'static str,
     total: u64,
     used: AtomicU64,
 }
@@ -25,10 +26,11 @@ pub struct Reservation {
 }
 
 impl MemoryBudget {
-    /// A budget of `total` bytes.
+    /// A budget of `total` bytes, with a name for the metrics.
     #[must_use]
-    pub fn new(total: u64) -> Self {
-        Self { shared: Arc::new(Shared { total, used: AtomicU64::new(0) }) }
+    pub fn new(name: &'static str, total: u64) -> Self {
+        metrics::get().memory_budget.record(total, &[KeyValue::new("budget", name)]);
+        Self { shared: Arc::new(Shared { name, total, used: AtomicU64::new(0) }) }
     }
 
     /// Reserves `bytes`, or nothing when they are not free now.
@@ -36,7 +38,7 @@ impl MemoryBudget {
     pub fn try_reserve(&self, bytes: u64) -> Option<Reservation> {
         let take = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.shared.total);
         self.shared.used.try_update(Ordering::AcqRel, Ordering::Acquire, take).ok()?;
-        metrics::get().memory_reserved.add(signed(bytes), &[]);
+        self.shared.count(signed(bytes));
         Some(Reservation { shared: Arc::clone(&self.shared), bytes })
     }
 
@@ -53,6 +55,12 @@ impl MemoryBudget {
     }
 }
 
+impl Shared {
+    fn count(&self, bytes: i64) {
+        metrics::get().memory_reserved.add(bytes, &[KeyValue::new("budget", self.name)]);
+    }
+}
+
 impl Reservation {
     /// Bytes reserved.
     #[must_use]
@@ -65,14 +73,14 @@ impl Reservation {
         let over = self.bytes.saturating_sub(bytes);
         self.bytes -= over;
         self.shared.used.fetch_sub(over, Ordering::AcqRel);
-        metrics::get().memory_reserved.add(-signed(over), &[]);
+        self.shared.count(-signed(over));
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.shared.used.fetch_sub(self.bytes, Ordering::AcqRel);
-        metrics::get().memory_reserved.add(-signed(self.bytes), &[]);
+        self.shared.count(-signed(self.bytes));
     }
 }
 
@@ -86,7 +94,7 @@ mod tests {
 
     #[test]
     fn the_limit_holds_at_its_boundary() {
-        let budget = MemoryBudget::new(10);
+        let budget = MemoryBudget::new("test", 10);
         assert!(budget.try_reserve(11).is_none());
         assert!(budget.try_reserve(u64::MAX).is_none());
         let nine = budget.try_reserve(9).unwrap();

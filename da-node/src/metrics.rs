@@ -11,10 +11,11 @@ pub use opentelemetry::KeyValue;
 use opentelemetry::metrics::noop::NoopMeterProvider;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider, UpDownCounter};
 
+use meridian_proto::error::ApiError;
 use opentelemetry_prometheus::PrometheusExporter;
 use opentelemetry_sdk::error::OTelSdkError;
 
-use process::{CpuTime, OpenFiles, ResidentMemory, Tasks};
+use process::{CpuTime, OpenFiles, ResidentMemory, Tasks, WallClock};
 
 /// What one line of the table says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +135,8 @@ metrics! {
     refused_connections: Counter<u64>, "meridian_refused_connections_total", "{connection}", ["reason"];
     /// Connections that this host ended: `displaced` by another, an answer was not taken (`stalled`), `silent` at the beginning, `idle`, `old`, or busy with `frames` that ask for nothing.
     closed_connections: Counter<u64>, "meridian_closed_connections_total", "{connection}", ["reason"];
+    /// Puts, uploads and checkpoints refused, by the reason that the caller was given.
+    refusals: Counter<u64>, "meridian_refusals_total", "{request}", ["reason"];
 
     /// Puts answered by a gateway: `ok`, or the class of the error.
     puts: Counter<u64>, "meridian_gateway_puts_total", "{put}", ["result"];
@@ -163,6 +166,10 @@ metrics! {
     quorum_changes: Counter<u64>, "meridian_gateway_quorum_changes_total", "{change}", [];
     /// Seats that answered the last call.
     seats_connected: Gauge<u64>, "meridian_gateway_seats_connected", "{seat}", [];
+    /// Seats of the committee that the gateway works with.
+    seats: Gauge<u64>, "meridian_gateway_seats", "{seat}", [];
+    /// Regions in which too few seats answer, while a certificate lacks one of them; 0 while there are enough others.
+    regions_missing: Gauge<u64>, "meridian_gateway_regions_missing", "{region}", [];
     /// Epoch that the gateway works in.
     gateway_epoch: Gauge<u64>, "meridian_gateway_epoch", "{epoch}", [];
     /// Epochs that the gateway closed.
@@ -258,7 +265,15 @@ metrics! {
     stored_blobs: Gauge<u64>, "meridian_replica_stored_blobs", "{blob}", [];
 
     /// Memory reserved for payloads and rows in flight, within the configured budgets.
-    memory_reserved: UpDownCounter<i64>, "meridian_memory_reserved_bytes", "By", [];
+    memory_reserved: UpDownCounter<i64>, "meridian_memory_reserved_bytes", "By", ["budget"];
+    /// What may be reserved of each budget: of `puts` on a gateway, of `uploads`, `rebuilds`, `repairs` and the `cache` on a replica.
+    memory_budget: Gauge<u64>, "meridian_memory_budget_bytes", "By", ["budget"];
+    /// Bytes of the store's disk that are free.
+    store_free: Gauge<u64>, "meridian_store_free_bytes", "By", [];
+    /// Bytes of the store's disk below which new rows and payloads are refused.
+    store_min_free: Gauge<u64>, "meridian_store_min_free_bytes", "By", [];
+    /// 1 from a write that failed until the host has started itself again, else 0.
+    store_failed: Gauge<u64>, "meridian_store_failed", "{store}", [];
     /// Time of a synced write to the store.
     store_sync_seconds: Histogram<f64>, "meridian_store_sync_seconds", "s", [];
     /// Stored values whose checksum was wrong when they were read.
@@ -277,6 +292,8 @@ metrics! {
     process_cpu: CpuTime, "meridian_process_cpu_seconds_total", "s", [];
     /// File descriptors that the process has open.
     process_files: OpenFiles, "meridian_process_open_files", "{file}", [];
+    /// The host's clock, to be compared with that of whoever reads it.
+    process_clock: WallClock, "meridian_process_clock_seconds", "s", [];
     /// Asynchronous tasks of the process that have not ended.
     process_tasks: Tasks, "meridian_process_tasks", "{task}", [];
 }
@@ -312,6 +329,11 @@ pub fn install(provider: &impl MeterProvider) {
 /// The instruments of the process.
 pub fn get() -> &'static Metrics {
     INSTALLED.get().unwrap_or(&INERT)
+}
+
+/// Counts a request that was refused.
+pub(crate) fn refused(error: &ApiError) {
+    get().refusals.add(1, &[KeyValue::new("reason", error.reason.as_str())]);
 }
 
 /// The table as Markdown, for `docs/operations.md`.

@@ -175,13 +175,13 @@ impl Replica {
             db,
             accounts: Arc::new(accounts),
             cpu,
-            upload_memory: MemoryBudget::new(settings.upload_memory_bytes),
+            upload_memory: MemoryBudget::new("uploads", settings.upload_memory_bytes),
             locks: (0..LOCKS).map(|_| Arc::default()).collect(),
             promised: std::sync::Mutex::new(promised),
             confirmed: AtomicU64::new(0),
             arrivals: Arrivals::default(),
-            rebuilds: Rebuilds::new(&settings),
-            repairs: Rebuilds::new(&settings),
+            rebuilds: Rebuilds::new("rebuilds", &settings),
+            repairs: Rebuilds::new("repairs", &settings),
             cache: Arc::new(Cache::new(&settings)),
             floors: Floors::default(),
             compared: std::sync::Mutex::default(),
@@ -250,6 +250,7 @@ impl Replica {
             quarantined: self.quarantined().await.unwrap_or(1),
             scrubbed_at: self.last_pass().await.ended,
             store_failed: self.db.is_poisoned(),
+            now_ms: self.clock.now_ms(),
         })
     }
 

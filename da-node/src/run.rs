@@ -25,6 +25,7 @@ use meridian_proto::wire::replica_server::ReplicaServer;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::Clock;
 use crate::config::host::{
@@ -38,10 +39,13 @@ use crate::http::{self, Pages, StatusSource, status};
 use crate::log_service::LogService;
 use crate::replica::{self, Replica};
 use crate::server::{Server, stop_signal};
-use crate::{committee_cmd, key, metrics, telemetry};
+use crate::{committee_cmd, cpu, disk, key, metrics, telemetry};
 
 /// How often the age of what is known of the chain is measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the room on the disk is looked at.
+const LOOK_AT_DISK_EVERY: Duration = Duration::from_secs(5);
 
 /// What every host has.
 struct Common {
@@ -183,6 +187,7 @@ async fn host(
             return Ok(());
         }
     };
+    let measured = measure_disk(data_dir.clone(), common.node.min_free_bytes);
     let fingerprint = view.borrow().epochs.current(Clock::system().now()).committee.fingerprint();
     let room = open(Means { data_dir, view, key, channels }).await?;
 
@@ -213,6 +218,7 @@ async fn host(
         })
         .await;
     room.shutdown.await;
+    drop(measured);
     stop_http.send_replace(true);
     let pages = pages.await.context("the http server broke")?;
     tracing::info!("stopped");
@@ -225,7 +231,7 @@ async fn host(
 }
 
 /// Connections that go where a file says, if there is one.
-fn channels(routes: &Path) -> Result<Channels> {
+pub(crate) fn channels(routes: &Path) -> Result<Channels> {
     if routes.as_os_str().is_empty() {
         return Ok(Channels::new());
     }
@@ -258,6 +264,22 @@ async fn source(committee: Option<Committee>, chain: &Chain) -> Result<Arc<dyn C
     let source = Arc::new(source.context("cannot read the chain: check [chain]")?);
     tokio::spawn(measure(Arc::downgrade(&source)));
     Ok(source)
+}
+
+/// Measures the room on the disk until it is dropped.
+fn measure_disk(data_dir: PathBuf, min_free: u64) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let metrics = metrics::get();
+        metrics.store_min_free.record(min_free, &[]);
+        loop {
+            let folder = data_dir.clone();
+            match cpu::blocking(move || disk::space(&folder)).await {
+                Ok(space) => metrics.store_free.record(space.free, &[]),
+                Err(error) => tracing::debug!(%error, "the system does not tell how much room is free"),
+            }
+            tokio::time::sleep(LOOK_AT_DISK_EVERY).await;
+        }
+    }))
 }
 
 /// Measures how old what is known of the chain is, as long as somebody needs it.

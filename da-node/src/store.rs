@@ -9,14 +9,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use fail::fail_point;
-use nix::sys::statvfs::statvfs;
 use rocksdb::{
     ColumnFamily, ColumnFamilyDescriptor, DB, DBRecoveryMode, Direction, IteratorMode, LogLevel, Options,
     ReadOptions, WriteBatch, WriteOptions,
 };
 use tokio::sync::watch;
 
-use crate::{cpu, metrics};
+use crate::{cpu, disk, metrics};
 
 mod batch;
 mod error;
@@ -158,6 +157,7 @@ impl Db {
             moving: RwLock::new(()),
         };
         let store = Self { inner: Arc::new(inner) };
+        metrics::get().store_failed.record(0, &[]);
         store.stamp(role)?;
         for column in &store.inner.columns {
             if store.contains(META, &segmented_key(column))? {
@@ -385,6 +385,7 @@ impl Db {
             self.inner.doubted.store(true, Ordering::Relaxed);
         }
         self.inner.failed.send_replace(true);
+        metrics::get().store_failed.record(1, &[]);
         tracing::error!(path = %self.inner.path.display(), error, "write failed, the store takes no more writes");
         StoreError::Failed { path: self.inner.path.clone(), error }
     }
@@ -420,8 +421,7 @@ impl Db {
 
     fn needs_free(&self, bytes: u64) -> Result<(), StoreError> {
         let path = &self.inner.path;
-        let stat = statvfs(path).map_err(|error| self.fail(error.to_string()))?;
-        let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+        let free = disk::space(path).map_err(|error| self.fail(error.to_string()))?.free;
         if free < bytes { Err(StoreError::Full { path: path.clone() }) } else { Ok(()) }
     }
 

@@ -86,7 +86,8 @@ impl Seats {
         let seats: Vec<Seat> =
             committee.seats().iter().map(|member| inherited(member).unwrap_or_else(fresh)).collect();
         let views: Vec<View> = seats.iter().map(|seat| seat.view).collect();
-        let chosen = quorum::choose(&committee, &views, None).map(Arc::from).map_err(Arc::from);
+        let chosen: Quorum = quorum::choose(&committee, &views, None).map(Arc::from).map_err(Arc::from);
+        show(&views, &chosen);
         Self {
             silence: settings.silence(),
             probe: settings.probe(),
@@ -357,8 +358,6 @@ impl Seats {
             return;
         }
         let views: Vec<View> = seats.iter().map(|seat| seat.view).collect();
-        let connected = views.iter().filter(|view| view.up).count();
-        metrics::get().seats_connected.record(u64::try_from(connected).unwrap_or(u64::MAX), &[]);
         self.quorum.send_if_modified(|quorum| {
             let chosen = quorum::choose(&self.committee, &views, quorum.as_deref().ok());
             let changed = match (&*quorum, &chosen) {
@@ -372,6 +371,7 @@ impl Seats {
             }
             changed
         });
+        show(&views, &self.quorum.borrow());
         for place in places {
             let up = views[*place].up;
             self.up[*place].send_if_modified(|was| std::mem::replace(was, up) != up);
@@ -381,6 +381,17 @@ impl Seats {
     fn lock(&self) -> MutexGuard<'_, Vec<Seat>> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Measures how many seats answer, and how many regions are missing.
+fn show(views: &[View], quorum: &Quorum) {
+    let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let connected = views.iter().filter(|view| view.up).count();
+    let missing = quorum.as_ref().err().map_or(0, |regions| regions.len());
+    let metrics = metrics::get();
+    metrics.seats.record(wide(views.len()), &[]);
+    metrics.seats_connected.record(wide(connected), &[]);
+    metrics.regions_missing.record(wide(missing), &[]);
 }
 
 /// Bytes on their way to a seat, for as long as it lives.

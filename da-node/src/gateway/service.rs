@@ -9,6 +9,7 @@ use meridian_proto::wire;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Gateway;
+use crate::metrics;
 
 /// Answers [`wire::gateway_server::Gateway`].
 #[derive(Clone)]
@@ -34,7 +35,7 @@ impl wire::gateway_server::Gateway for Service {
             PutPart::Chunk(chunk) => Ok(chunk),
             PutPart::Start(_) => Err(ApiError::new(Reason::StreamInvalid, "a put starts once")),
         });
-        let certificate = self.0.put(start, chunks).await?;
+        let certificate = self.0.put(start, chunks).await.inspect_err(metrics::refused)?;
         Ok(Response::new(wire::PutResponse { certificate: certificate.encode().into() }))
     }
 

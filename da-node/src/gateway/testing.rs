@@ -35,7 +35,7 @@ pub(super) fn seat_key(region: u16, number: u16) -> SecretKey {
 }
 
 /// Regions 1, 2, ... named `region-1`, ..., each with seats 0, 1, ...
-pub(super) fn committee(regions: u16, seats: u16, min_copies: u16) -> Committee {
+pub(crate) fn committee(regions: u16, seats: u16, min_copies: u16) -> Committee {
     let region =
         |id| Region { id: RegionId(id), label: format!("region-{id}"), latitude: 0.0, longitude: 0.0 };
     let seat = |id, number| Seat {

@@ -20,6 +20,7 @@ pub fn gateway(status: &GatewayStatus) -> Value {
         "memory_budget_bytes": status.memory_budget,
         "seats": status.seats.iter().map(seat).collect::<Vec<_>>(),
         "anchor": status.anchor.as_ref().map(anchor),
+        "now_ms": status.now_ms,
     })
 }
 
@@ -68,5 +69,6 @@ pub fn replica(status: &ReplicaStatus) -> Value {
         "quarantined": status.quarantined,
         "scrubbed_at": status.scrubbed_at,
         "store_failed": status.store_failed,
+        "now_ms": status.now_ms,
     })
 }

@@ -1,5 +1,7 @@
 //! What the operating system says of this process, read when metrics are collected.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use opentelemetry::metrics::{Meter, ObservableCounter, ObservableGauge};
 
 use super::{Definition, Instrument};
@@ -17,6 +19,11 @@ pub struct CpuTime {
 /// Open file descriptors.
 pub struct OpenFiles {
     _gauge: ObservableGauge<u64>,
+}
+
+/// The machine's clock in unix seconds.
+pub struct WallClock {
+    _gauge: ObservableGauge<f64>,
 }
 
 /// Asynchronous tasks of the runtime in which the instruments are made.
@@ -60,6 +67,18 @@ impl Instrument for OpenFiles {
             }
         };
         OpenFiles { _gauge: builder.with_callback(read).build() }
+    }
+}
+
+impl Instrument for WallClock {
+    const KIND: &'static str = "gauge";
+    fn build(meter: &Meter, d: &Definition) -> Self {
+        let builder = meter.f64_observable_gauge(d.name).with_unit(d.unit).with_description(d.help);
+        let read = |observer: &dyn opentelemetry::metrics::AsyncInstrument<f64>| {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            observer.observe(since.as_secs_f64(), &[]);
+        };
+        WallClock { _gauge: builder.with_callback(read).build() }
     }
 }
 

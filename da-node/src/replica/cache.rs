@@ -91,7 +91,7 @@ impl Cache {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             kept: Mutex::new(Kept { blobs: LruCache::unbounded(), bytes: 0 }),
-            memory: MemoryBudget::new(settings.cache_bytes),
+            memory: MemoryBudget::new("cache", settings.cache_bytes),
             idle: Duration::from_secs(settings.cache_idle_seconds),
         }
     }

@@ -103,12 +103,12 @@ pub(super) enum Whole {
 }
 
 impl Rebuilds {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(name: &'static str, settings: &Settings) -> Self {
         Self {
             running: Mutex::default(),
             most: settings.rebuilds.saturating_add(settings.rebuild_queue),
             places: Semaphore::new(settings.rebuilds.min(Semaphore::MAX_PERMITS)),
-            memory: MemoryBudget::new(settings.rebuild_memory_bytes),
+            memory: MemoryBudget::new(name, settings.rebuild_memory_bytes),
             buffers: RowBuffers::new(KEPT),
         }
     }

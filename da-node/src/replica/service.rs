@@ -9,6 +9,7 @@ use meridian_proto::wire;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Replica;
+use crate::metrics;
 
 /// Serves a replica.
 #[derive(Clone)]
@@ -26,7 +27,7 @@ impl wire::replica_server::Replica for Service {
             Ok(message) => DispersePart::try_from(message).map_err(ApiError::from),
             Err(status) => Err(broken(&status)),
         });
-        let outcome = self.0.disperse(parts).await?;
+        let outcome = self.0.disperse(parts).await.inspect_err(metrics::refused)?;
         Ok(Response::new(outcome.into()))
     }
 
@@ -34,7 +35,8 @@ impl wire::replica_server::Replica for Service {
         &self,
         request: Request<wire::CosignRequest>,
     ) -> Result<Response<wire::CosignResponse>, Status> {
-        let answer = self.0.cosign(CosignRequest::try_from(request.into_inner())?).await?;
+        let answer = self.0.cosign(CosignRequest::try_from(request.into_inner())?).await;
+        let answer = answer.inspect_err(metrics::refused)?;
         Ok(Response::new(answer.into()))
     }
 

@@ -140,6 +140,8 @@ pub struct GatewayStatus {
     /// How it closed the last epochs in which it appended entries, ascending by epoch, at most
     /// [`MAX_CLOSINGS`](crate::MAX_CLOSINGS).
     pub closings: Vec<EpochClosing>,
+    /// Its clock, unix milliseconds; 0 from an older program.
+    pub now_ms: u64,
 }
 
 /// How a gateway's log stands on the chain.
@@ -411,6 +413,7 @@ impl TryFrom<wire::GatewayStatus> for GatewayStatus {
             anchor: status.anchor.map(TryInto::try_into).transpose()?,
             phase: phase(status.phase)?,
             closings: status.closings.into_iter().map(closing).collect(),
+            now_ms: status.now_ms,
         })
     }
 }
@@ -437,6 +440,7 @@ impl From<GatewayStatus> for wire::GatewayStatus {
             }
             .into(),
             closings: status.closings.into_iter().map(wire_closing).collect(),
+            now_ms: status.now_ms,
         }
     }
 }

@@ -113,6 +113,8 @@ pub struct ReplicaStatus {
     pub scrubbed_at: u64,
     /// Whether a write failed, so that it takes no more of them until it has started again.
     pub store_failed: bool,
+    /// Its clock, unix milliseconds; 0 from an older program.
+    pub now_ms: u64,
 }
 
 impl TryFrom<wire::DisperseStart> for DisperseStart {
@@ -284,6 +286,7 @@ impl TryFrom<wire::ReplicaStatus> for ReplicaStatus {
             quarantined: status.quarantined,
             scrubbed_at: status.scrubbed_at,
             store_failed: status.store_failed,
+            now_ms: status.now_ms,
         })
     }
 }
@@ -306,6 +309,7 @@ impl From<ReplicaStatus> for wire::ReplicaStatus {
             quarantined: status.quarantined,
             scrubbed_at: status.scrubbed_at,
             store_failed: status.store_failed,
+            now_ms: status.now_ms,
         }
     }
 }

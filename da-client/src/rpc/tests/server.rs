@@ -309,6 +309,7 @@ impl Replica for Service {
             quarantined: 0,
             scrubbed_at: 0,
             store_failed: false,
+            now_ms: 0,
         };
         Ok(Response::new(status.into()))
     }

@@ -96,6 +96,7 @@ impl wire::gateway_server::Gateway for Node<Gateway> {
                 anchor: None,
                 phase: GatewayPhase::Working,
                 closings: Vec::new(),
+                now_ms: 1_700_000_000_000,
             }
             .into(),
         ))

@@ -169,6 +169,7 @@ impl wire::replica_server::Replica for Node<Replica> {
                 quarantined: 0,
                 scrubbed_at: 0,
                 store_failed: false,
+                now_ms: 1_700_000_000_000,
             }
             .into(),
         ))

@@ -210,7 +210,7 @@ fn epochs() -> impl Strategy<Value = (GatewayPhase, Vec<EpochClosing>)> {
 pub(super) fn gateway_status() -> impl Strategy<Value = GatewayStatus> {
     let seats = prop::collection::vec(seat_health(), 0..3);
     let anchor = prop::option::of(anchor_status());
-    (address(), any::<[u64; 7]>(), seats, text(), anchor, epochs()).prop_map(
+    (address(), any::<[u64; 8]>(), seats, text(), anchor, epochs()).prop_map(
         |(address, numbers, seats, version, anchor, (phase, closings))| {
             let [
                 epoch,
@@ -220,6 +220,7 @@ pub(super) fn gateway_status() -> impl Strategy<Value = GatewayStatus> {
                 uploads_pending,
                 memory_used,
                 memory_budget,
+                now_ms,
             ] = numbers;
             GatewayStatus {
                 address,
@@ -235,6 +236,7 @@ pub(super) fn gateway_status() -> impl Strategy<Value = GatewayStatus> {
                 anchor,
                 phase,
                 closings,
+                now_ms,
             }
         },
     )
@@ -371,11 +373,22 @@ pub(super) fn candidate() -> impl Strategy<Value = Candidate> {
 
 pub(super) fn replica_status() -> impl Strategy<Value = ReplicaStatus> {
     let epochs = prop::collection::vec(any::<u64>(), 0..=crate::MAX_OPEN_EPOCHS);
-    (address(), any::<[u16; 2]>(), any::<[u64; 9]>(), text(), epochs, any::<bool>()).prop_map(
+    (address(), any::<[u16; 2]>(), any::<[u64; 10]>(), text(), epochs, any::<bool>()).prop_map(
         |(
             address,
             [region, seat],
-            [epoch, blobs, row_bytes, max_bytes, logs, logs_behind, repair_left, quarantined, scrubbed_at],
+            [
+                epoch,
+                blobs,
+                row_bytes,
+                max_bytes,
+                logs,
+                logs_behind,
+                repair_left,
+                quarantined,
+                scrubbed_at,
+                now_ms,
+            ],
             version,
             seated_epochs,
             store_failed,
@@ -395,6 +408,7 @@ pub(super) fn replica_status() -> impl Strategy<Value = ReplicaStatus> {
             quarantined,
             scrubbed_at,
             store_failed,
+            now_ms,
         },
     )
 }
