@@ -2,6 +2,7 @@
 
 mod keystore;
 
+use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -131,7 +132,7 @@ fn read(path: &Path, most: u64, what: &str) -> Result<Zeroizing<String>> {
         .with_context(|| format!("cannot look at {what} {}", path.display()))?
         .permissions()
         .mode();
-    if mode & 0o077 != 0 {
+    if mode & not_allowed(path, std::env::var_os("CREDENTIALS_DIRECTORY").as_deref()) != 0 {
         bail!(
             "{what} {} can be read by others (mode {:04o}): chmod 600 it, and make a new key if it was ever shared",
             path.display(),
@@ -147,6 +148,15 @@ fn read(path: &Path, most: u64, what: &str) -> Result<Zeroizing<String>> {
         .with_context(|| format!("cannot read {what} {}", path.display()))?;
     ensure!(text.len() < capacity, "{what} {} is longer than {most} bytes", path.display());
     Ok(text)
+}
+
+/// The bits of a mode that let others than its owner at a file.
+///
+/// What a service manager hands over as a credential belongs to root, and an access list lets the service alone read it:
+/// the mode then shows the list's mask where the group's bits are otherwise.
+fn not_allowed(path: &Path, credentials: Option<&OsStr>) -> u32 {
+    let folder = credentials.map(Path::new).filter(|folder| folder.is_absolute());
+    if folder.is_some() && path.parent() == folder { 0o037 } else { 0o077 }
 }
 
 fn parse(text: &str) -> Option<SecretKey> {
@@ -189,6 +199,21 @@ mod tests {
         for (mode, fine) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false), (0o660, false)] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(load(&path).is_ok(), fine, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_credential_may_show_the_mask_of_its_access_list() {
+        let at = |path: &str, folder: Option<&str>| not_allowed(Path::new(path), folder.map(OsStr::new));
+        assert_eq!(at("/run/credentials/a.service/key", Some("/run/credentials/a.service")), 0o037);
+        for (path, folder) in [
+            ("/run/credentials/a.service/key", None),
+            ("/run/credentials/b.service/key", Some("/run/credentials/a.service")),
+            ("/run/credentials/a.service/more/key", Some("/run/credentials/a.service")),
+            ("key", Some("")),
+            ("credentials/key", Some("credentials")),
+        ] {
+            assert_eq!(at(path, folder), 0o077, "{path}");
         }
     }
 

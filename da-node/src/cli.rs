@@ -12,7 +12,7 @@ use crate::chain_cmd;
 use crate::committee_cmd::{self, Draft};
 use crate::config::roles::{GatewayConfig, ReplicaConfig};
 use crate::config::{self, Override};
-use crate::{cpu, devnet, doctor, key, probe, run, upkeep_cmd};
+use crate::{cpu, devnet, docs_cmd, doctor, key, probe, run, upkeep_cmd};
 
 /// Runs gateways and replicas of Meridian, and whole networks on one machine.
 ///
@@ -56,6 +56,16 @@ enum Command {
     /// Checks the settings, the key, the committee or the chain, ports, other members, the clock, the disk, open files and
     /// memory. Run it as the host's user. Exit code 1 when there is a problem.
     Doctor(Doctor),
+    /// Print a completion script.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a folder.
+    Man {
+        /// The folder, made when it is not there.
+        folder: PathBuf,
+    },
     /// Run a whole network on this machine until SIGTERM or SIGINT.
     #[command(args_conflicts_with_subcommands = true)]
     Devnet(Devnet),
@@ -206,6 +216,9 @@ enum Committee {
     /// Add a member to a committee file.
     #[command(subcommand)]
     Add(AddMember),
+    /// Take a member out of a committee file.
+    #[command(subcommand)]
+    Remove(RemoveMember),
     /// Check a committee file and show what is in it.
     Check {
         /// Committee file.
@@ -290,6 +303,37 @@ enum AddMember {
         /// Most log entries an hour.
         #[arg(long, default_value_t = committee_cmd::MAX_ENTRIES_PER_HOUR)]
         max_entries_per_hour: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum RemoveMember {
+    /// Take a region away, with its seats.
+    Region {
+        /// Committee file.
+        file: PathBuf,
+        /// Label of the region.
+        #[arg(long)]
+        label: String,
+        /// Complete regions that a certificate needs from now on [default: all but a third of them, rounded down].
+        #[arg(long, value_name = "N")]
+        min_copies: Option<u16>,
+    },
+    /// Take the seat of a replica away.
+    Seat {
+        /// Committee file.
+        file: PathBuf,
+        /// Address of the replica's key.
+        #[arg(long)]
+        address: Address,
+    },
+    /// Take a gateway away.
+    Gateway {
+        /// Committee file.
+        file: PathBuf,
+        /// Address of the gateway's key.
+        #[arg(long)]
+        address: Address,
     },
 }
 
@@ -432,6 +476,14 @@ impl Cli {
             }
             Command::Repair(repair) => upkeep_cmd::repair(&repair.replica, repair.watch, repair.json).await,
             Command::Doctor(doctor) => doctor.run().await,
+            Command::Completions { shell } => {
+                print!("{}", docs_cmd::completions(shell));
+                Ok(())
+            }
+            Command::Man { folder } => {
+                println!("{}", docs_cmd::man(&folder)?.join("\n"));
+                Ok(())
+            }
             Command::Devnet(devnet) => devnet.run().await,
         }
     }
@@ -478,6 +530,15 @@ impl Committee {
             }) => {
                 let gateway = GatewayMember { address, endpoint, max_bytes, max_entries_per_hour };
                 committee_cmd::change(&file, |draft| draft.add_gateway(gateway))
+            }
+            Committee::Remove(RemoveMember::Region { file, label, min_copies }) => {
+                committee_cmd::change(&file, |draft| draft.remove_region(&label, min_copies))
+            }
+            Committee::Remove(RemoveMember::Seat { file, address }) => {
+                committee_cmd::change(&file, |draft| draft.remove_seat(&address))
+            }
+            Committee::Remove(RemoveMember::Gateway { file, address }) => {
+                committee_cmd::change(&file, |draft| draft.remove_gateway(&address))
             }
             Committee::Check { file } => {
                 print!("{}", committee_cmd::describe(&committee_cmd::load(&file)?));

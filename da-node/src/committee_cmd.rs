@@ -111,6 +111,39 @@ impl Draft {
         Ok(())
     }
 
+    /// Takes a region away with its seats, and sets `min_copies` as [`Draft::add_region`] does.
+    ///
+    /// # Errors
+    /// When there is no such region.
+    pub fn remove_region(&mut self, label: &str, min_copies: Option<u16>) -> Result<()> {
+        let place = self.regions.iter().position(|r| r.label == label);
+        let region = self.regions.remove(place.with_context(|| format!("there is no region {label}"))?);
+        self.seats.retain(|seat| seat.region != region.id);
+        let regions = u16::try_from(self.regions.len()).context("too many regions")?;
+        self.min_copies = min_copies.unwrap_or(Committee::default_min_copies(regions));
+        Ok(())
+    }
+
+    /// Takes a seat away.
+    ///
+    /// # Errors
+    /// When no seat has this address.
+    pub fn remove_seat(&mut self, address: &Address) -> Result<()> {
+        let place = self.seats.iter().position(|seat| seat.address == *address);
+        self.seats.remove(place.with_context(|| format!("{address} has no seat"))?);
+        Ok(())
+    }
+
+    /// Takes a gateway away.
+    ///
+    /// # Errors
+    /// When no gateway has this address.
+    pub fn remove_gateway(&mut self, address: &Address) -> Result<()> {
+        let place = self.gateways.iter().position(|gateway| gateway.address == *address);
+        self.gateways.remove(place.with_context(|| format!("{address} is not a gateway"))?);
+        Ok(())
+    }
+
     fn ensure_new(&self, address: &Address) -> Result<()> {
         let mut members = self.seats.iter().map(|s| s.address).chain(self.gateways.iter().map(|g| g.address));
         ensure!(!members.any(|member| member == *address), "{address} is a member already");
@@ -253,6 +286,29 @@ mod tests {
         let message = change(&path, |d| d.add_seat("nowhere", 0, Address::repeat_byte(7), endpoint(1)));
         assert!(message.unwrap_err().to_string().contains("there are: r1, r2"));
         assert_eq!(fs::read(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn members_are_taken_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("committee.toml");
+        whole(&path);
+        let (seat, gateway) = (Address::repeat_byte(2), Address::repeat_byte(9));
+        change(&path, |d| d.remove_region("r5", None)).unwrap();
+        let committee = load(&path).unwrap();
+        assert_eq!((committee.regions().len(), committee.seats().len(), committee.min_copies()), (4, 4, 3));
+        change(&path, |d| d.remove_region("r4", Some(2))).unwrap();
+        assert_eq!(load(&path).unwrap().min_copies(), 2);
+        change(&path, |d| d.remove_seat(&seat)).unwrap();
+        change(&path, |d| d.add_seat("r2", 0, Address::repeat_byte(7), endpoint(1))).unwrap();
+        assert_eq!(load(&path).unwrap().seat(&seat), None);
+        let before = fs::read(&path).unwrap();
+        assert!(change(&path, |d| d.remove_region("r5", None)).is_err());
+        assert!(change(&path, |d| d.remove_seat(&seat)).is_err());
+        assert!(change(&path, |d| d.remove_gateway(&seat)).is_err());
+        assert_eq!(fs::read(&path).unwrap(), before);
+        change(&path, |d| d.remove_gateway(&gateway)).unwrap();
+        assert!(load(&path).is_err(), "a committee has a gateway");
     }
 
     #[test]

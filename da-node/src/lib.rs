@@ -8,6 +8,7 @@ pub mod config;
 pub mod cpu;
 pub mod devnet;
 pub mod disk;
+pub mod docs_cmd;
 pub mod doctor;
 pub mod gateway;
 pub mod http;

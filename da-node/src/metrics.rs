@@ -4,6 +4,8 @@
 //! used as they stand by both exporters. Nothing is recorded before [`install`]: the instruments are inert until then.
 
 pub mod process;
+#[cfg(test)]
+mod watched;
 
 use std::sync::{LazyLock, OnceLock};
 

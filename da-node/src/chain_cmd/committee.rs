@@ -24,6 +24,8 @@ use crate::committee_cmd;
 pub enum Command {
     /// Show an epoch and its committee.
     Show(Show),
+    /// Write the committee of the latest epoch into a file, numbered as the next one, to be changed and scheduled.
+    Draft(Draft),
     /// Schedule the committee of a file as the next epoch.
     Schedule(Schedule),
     /// Pass a seat to another signer in the next epoch.
@@ -43,6 +45,16 @@ pub struct Show {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// Where the next committee begins.
+#[derive(Debug, Args)]
+pub struct Draft {
+    #[command(flatten)]
+    chain: OnChain,
+    /// File that is made; an existing one is left alone.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
 }
 
 /// A change of the committee.
@@ -106,6 +118,7 @@ impl Command {
     pub(super) async fn run(self) -> Result<()> {
         match self {
             Self::Show(show) => show.run().await,
+            Self::Draft(draft) => draft.run().await,
             Self::Schedule(schedule) => schedule.run().await,
             Self::PassSeat(pass) => pass.run().await,
             Self::Cancel(cancel) => cancel.run().await,
@@ -187,6 +200,36 @@ impl Change {
             println!("transaction {} block {} gas {}", receipt.hash, receipt.block, receipt.gas_used);
         }
         Ok(())
+    }
+}
+
+impl Draft {
+    async fn run(self) -> Result<()> {
+        let contract = self.chain.contract().await?;
+        let view = read(&contract)
+            .await?
+            .context("the contract has no committee yet: da-node committee new begins the first")?;
+        let next = after(&view.epochs.latest().committee);
+        committee_cmd::create(&self.out, &next)?;
+        println!("{}: the committee of epoch {} as epoch {}", self.out.display(), next.epoch - 1, next.epoch);
+        Ok(())
+    }
+}
+
+/// A committee as the draft of the epoch after it.
+fn after(committee: &Committee) -> committee_cmd::Draft {
+    let parts = committee.parts().clone();
+    committee_cmd::Draft {
+        chain_id: parts.chain_id,
+        verifying_contract: parts.verifying_contract,
+        epoch: parts.epoch.saturating_add(1),
+        min_copies: parts.min_copies,
+        min_retention: parts.min_retention,
+        max_retention: parts.max_retention,
+        regions: parts.regions,
+        seats: parts.seats,
+        gateways: parts.gateways,
+        ..committee_cmd::Draft::default()
     }
 }
 
@@ -334,6 +377,16 @@ mod tests {
     use super::*;
 
     const DOMAIN: Domain = Domain { chain_id: 7, verifying_contract: Address::repeat_byte(0x11) };
+
+    #[test]
+    fn a_draft_is_the_same_committee_an_epoch_later() {
+        let committee = Committee::new(parts()).unwrap();
+        let next: CommitteeParts = toml::from_str::<Committee>(&toml::to_string(&after(&committee)).unwrap())
+            .unwrap()
+            .parts()
+            .clone();
+        assert_eq!(next, CommitteeParts { epoch: 2, ..committee.parts().clone() });
+    }
 
     fn parts() -> CommitteeParts {
         CommitteeParts {
