@@ -20,7 +20,7 @@ ATTACK_SECONDS ?= 60
 
 CARGO_FLAGS := --release --locked --workspace
 
-.PHONY: help demo test lint bench load repair slow nearest samples altda opstack opstack-up light withholding soak deny fixtures fuzz
+.PHONY: help demo test lint dist bench load repair slow nearest samples altda opstack opstack-up light withholding soak deny fixtures fuzz
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -37,6 +37,11 @@ test: lint deny ## Format, lints, all tests, licences and bans
 lint: ## Format and clippy
 	cargo fmt --all --check
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+
+# The tests' own package is left out: it asks for places at which hosts are killed.
+dist: ## Stripped programs with manual pages, completions, units, alert rules and docs, as one archive with checksums
+	cargo build $(CARGO_FLAGS) --exclude meridian-integration --bins
+	@bash .ci/dist $(CARGO_TARGET_DIR)/release $(CARGO_TARGET_DIR)/dist
 
 deny: ## Licences, sources, banned versions and advisories, where cargo-deny is installed
 	@if ! cargo deny --version >/dev/null 2>&1; then \

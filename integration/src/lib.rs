@@ -22,6 +22,7 @@ pub mod pair;
 pub mod payload;
 pub mod ports;
 pub mod programs;
+pub mod prometheus;
 pub mod random;
 pub mod raw;
 pub mod recorder;

@@ -1,4 +1,4 @@
-//! The walk-through of `docs/operations.md`, run as written with a folder for each host.
+//! The walk-throughs of `docs/operations.md` and `docs/operations/procedures.md`, run as written with a folder for each host.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use meridian_integration::anvil;
 use meridian_integration::programs::Programs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -54,7 +55,7 @@ impl Drop for Hosts {
     }
 }
 
-fn run(block: &Block, folder: &Path, path: &str) {
+fn run(block: &Block, folder: &Path, path: &str, variables: &[(&str, &Path)]) {
     fs::create_dir_all(folder).unwrap();
     let output = folder.join("output");
     let log = File::create(&output).unwrap();
@@ -65,6 +66,7 @@ fn run(block: &Block, folder: &Path, path: &str) {
             shell.env_remove(name);
         }
     }
+    shell.envs(variables.iter().copied());
     let mut shell = shell.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
     let begun = Instant::now();
     let status = loop {
@@ -82,11 +84,11 @@ fn run(block: &Block, folder: &Path, path: &str) {
     assert!(status.success(), "on {}: {status}\n{}\n---\n{said}\n---\n{log}", block.host, block.commands);
 }
 
-#[test]
-fn the_walk_through_works_as_written() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md");
+/// Runs every block of a page in order, and gives the folder of the hosts to whoever looks at what is left.
+fn walk_through(page: &str, least: usize, variables: &[(&str, &Path)], look: impl FnOnce(&Path)) {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(page);
     let blocks = blocks(&fs::read_to_string(page).unwrap());
-    assert!(blocks.len() >= 14, "only {} blocks were found", blocks.len());
+    assert!(blocks.len() >= least, "only {} blocks were found", blocks.len());
     let programs = Programs::build().unwrap().da();
     let programs = Path::new(programs.get_program()).parent().unwrap().to_owned();
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
@@ -95,12 +97,30 @@ fn the_walk_through_works_as_written() {
     let root = dir.path().canonicalize().unwrap();
     let _hosts = Hosts(root.clone());
     for block in &blocks {
-        run(block, &root.join(&block.host), &path);
+        run(block, &root.join(&block.host), &path, variables);
     }
-    for host in ["gateway", "na-east", "eu-central", "ap-northeast"] {
-        let log = fs::read_to_string(root.join(host).join("log")).unwrap();
-        assert!(log.contains("stopped"), "{host} did not stop by itself:\n{log}");
-    }
+    look(&root);
+}
+
+#[test]
+fn the_walk_through_works_as_written() {
+    walk_through("operations.md", 14, &[], |root| {
+        for host in ["gateway", "na-east", "eu-central", "ap-northeast"] {
+            let log = fs::read_to_string(root.join(host).join("log")).unwrap();
+            assert!(log.contains("stopped"), "{host} did not stop by itself:\n{log}");
+        }
+    });
+}
+
+#[test]
+fn the_procedures_work_as_written() {
+    let Some(anvil) = anvil::find_or_skip().unwrap() else { return };
+    walk_through("operations/procedures.md", 18, &[("ANVIL", &anvil)], |root| {
+        for host in ["new-seat", "new-gateway", "new-region"] {
+            let log = fs::read_to_string(root.join(host).join("log")).unwrap();
+            assert!(log.contains("stopped"), "{host} did not stop by itself:\n{log}");
+        }
+    });
 }
 
 #[test]
