@@ -1,5 +1,6 @@
 //! The command line of `da-node`.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -117,15 +118,16 @@ impl Doctor {
             overrides.push(set_flag(set)?);
         }
         let report = doctor::examine(&self.config, &overrides).await;
-        if self.json {
-            println!("{}", serde_json::to_string(&report)?);
-        } else {
-            print!("{}", report.text());
-        }
+        print_all(&if self.json { serde_json::to_string(&report)? + "\n" } else { report.text() })?;
         let problems = report.count(doctor::Verdict::Problem);
         ensure!(problems == 0, "{problems} of {} checks found a problem", report.checks.len());
         Ok(())
     }
+}
+
+/// Prints a text, to a reader that may stop early.
+fn print_all(text: &str) -> Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).context("cannot print")
 }
 
 /// A setting that is given as `--set`.
@@ -476,14 +478,8 @@ impl Cli {
             }
             Command::Repair(repair) => upkeep_cmd::repair(&repair.replica, repair.watch, repair.json).await,
             Command::Doctor(doctor) => doctor.run().await,
-            Command::Completions { shell } => {
-                print!("{}", docs_cmd::completions(shell));
-                Ok(())
-            }
-            Command::Man { folder } => {
-                println!("{}", docs_cmd::man(&folder)?.join("\n"));
-                Ok(())
-            }
+            Command::Completions { shell } => print_all(&docs_cmd::completions(shell)),
+            Command::Man { folder } => print_all(&(docs_cmd::man(&folder)?.join("\n") + "\n")),
             Command::Devnet(devnet) => devnet.run().await,
         }
     }

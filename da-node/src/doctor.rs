@@ -14,6 +14,8 @@ use crate::config::{self, ConfigError, Override};
 use crate::run;
 use crate::store::Role;
 
+use ports::Holder;
+
 mod clock;
 mod committee;
 mod disk;
@@ -106,7 +108,10 @@ impl Report {
             }
         }
         let (problems, warnings) = (self.count(Verdict::Problem), self.count(Verdict::Warning));
-        text.push_str(&format!("{} checks, {problems} problems, {warnings} warnings\n", self.checks.len()));
+        text.push_str(&format!(
+            "checks: {}, problems: {problems}, warnings: {warnings}\n",
+            self.checks.len()
+        ));
         text
     }
 }
@@ -211,9 +216,13 @@ pub async fn examine(file: &Path, overrides: &[Override]) -> Report {
     };
     let (view, finding) = committee::look(&subject).await;
     checks.push(finding);
-    let grpc = ports::grpc(&subject, &channels, address).await;
+    let (mut grpc, http) =
+        (ports::grpc(&subject, &channels, address).await, ports::http(subject.listen.http, address).await);
+    if (&grpc, &http) == (&Holder::Foreign, &Holder::Starting) {
+        // It has its port and does not answer there yet.
+        grpc = Holder::Starting;
+    }
     checks.push(ports::judge("grpc-port", "listen.grpc", subject.listen.grpc, &grpc));
-    let http = ports::http(subject.listen.http, address).await;
     checks.push(ports::judge("http-port", "listen.http", subject.listen.http, &http));
     if let Some(view) = &view {
         let now = crate::clock::Clock::system().now();
@@ -255,7 +264,7 @@ warning  grpc-port  odd
                     -> look at it
 problem  disk       full
                     -> make room
-3 checks, 1 problems, 1 warnings
+checks: 3, problems: 1, warnings: 1
 ";
         assert_eq!(report.text(), expected);
         let json = serde_json::to_value(&report).unwrap();

@@ -1,5 +1,6 @@
 //! Alert rules and metrics as Prometheus takes them, and a real one that reads a network.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use meridian_integration::network::{eventually, options};
 use meridian_integration::payload;
 use meridian_integration::prometheus::{Programs, get};
 use meridian_node::devnet::Plan;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Time in which anything must come about.
 const SOON: Duration = Duration::from_secs(60);
@@ -25,6 +26,29 @@ fn the_rules_are_sound_and_alert_when_they_should() -> Result<()> {
     programs.check(&folder(), &["check", "rules", "alerts.yml"], "")?;
     let said = programs.check(&folder(), &["test", "rules", "alerts_test.yml"], "")?;
     ensure!(said.contains("SUCCESS"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn everything_on_the_dashboard_can_be_asked() -> Result<()> {
+    let Some(programs) = Programs::find_or_skip()? else { return Ok(()) };
+    let dashboard: Value = serde_json::from_str(&fs::read_to_string(folder().join("dashboard.json"))?)?;
+    let panels = dashboard["panels"].as_array().context("panels")?;
+    let targets = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
+    // As rules, for the tool has no other way to be asked about an expression. JSON is YAML.
+    let rules: Vec<Value> = targets
+        .enumerate()
+        .map(|(number, target)| {
+            let expression = target["expr"].as_str().context("an expression")?;
+            let expression = expression.replace("$__rate_interval", "1m").replace("$instance", ".*");
+            Ok(json!({ "record": format!("panel_{number}"), "expr": expression }))
+        })
+        .collect::<Result<_>>()?;
+    ensure!(rules.len() > 30, "only {} expressions", rules.len());
+    let dir = tempfile::tempdir()?;
+    let file = json!({ "groups": [{ "name": "dashboard", "rules": rules }] });
+    fs::write(dir.path().join("dashboard.yml"), file.to_string())?;
+    programs.check(dir.path(), &["check", "rules", "dashboard.yml"], "")?;
     Ok(())
 }
 

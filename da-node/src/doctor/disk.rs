@@ -21,8 +21,8 @@ const WITHIN: Duration = Duration::from_secs(5);
 
 /// Half of all syncs longer than this: puts wait noticeably.
 const SLOW: Duration = Duration::from_millis(30);
-/// Half of all syncs longer than this: the disk is not fit for it.
-const TOO_SLOW: Duration = Duration::from_millis(500);
+/// Half of all syncs longer than this: a gateway gives up whoever is silent for so long (`gateway.silence_ms`).
+const TOO_SLOW: Duration = Duration::from_secs(2);
 /// One of a hundred syncs longer than this: others find this host late.
 const SLOWEST: Duration = Duration::from_millis(500);
 /// Fewest bytes a second.
@@ -250,8 +250,8 @@ mod tests {
         assert_eq!(at(31, 500, SPEED), Verdict::Warning);
         assert_eq!(at(30, 501, SPEED), Verdict::Warning);
         assert_eq!(at(30, 500, SPEED - 1), Verdict::Warning);
-        assert_eq!(at(500, 500, SPEED), Verdict::Warning);
-        assert_eq!(at(501, 501, SPEED), Verdict::Problem);
+        assert_eq!(at(2_000, 2_000, SPEED), Verdict::Warning);
+        assert_eq!(at(2_001, 2_001, SPEED), Verdict::Problem);
     }
 
     #[test]

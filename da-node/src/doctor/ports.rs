@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 
 use super::{Finding, Subject, peers};
+use crate::store::Role;
 
 /// Longest wait for whoever has a port.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
@@ -42,10 +43,17 @@ pub(super) async fn grpc(subject: &Subject, channels: &Channels, own: Option<Add
     if let Some(holder) = vacant(address).await {
         return holder;
     }
-    match peers::status(subject.role, channels, &format!("http://{}", reached_at(address))).await {
-        Ok(answer) => whose(answer.address, own),
-        Err(_) => Holder::Foreign,
+    let endpoint = format!("http://{}", reached_at(address));
+    let other = match subject.role {
+        Role::Gateway => Role::Replica,
+        Role::Replica => Role::Gateway,
+    };
+    for role in [subject.role, other] {
+        if let Ok(answer) = peers::status(role, channels, &endpoint).await {
+            return whose(answer.address, own);
+        }
     }
+    Holder::Foreign
 }
 
 /// Who has the port of the HTTP pages.
