@@ -53,7 +53,10 @@ fn what_is_watched_exists() {
     {
         let text = page(name).replace("\\\"", "\"");
         for (series, braces) in series(&text) {
-            let Some(line) = metric(series) else { panic!("{name}: there is no metric {series}") };
+            // People speak of a histogram as a whole.
+            let whole = || Metrics::TABLE.iter().find(|line| name.ends_with(".md") && line.name == series);
+            let line = metric(series).or_else(whole);
+            let Some(line) = line else { panic!("{name}: there is no metric {series}") };
             for matcher in braces.split(',').map(str::trim).filter(|matcher| !matcher.is_empty()) {
                 let end = matcher.find(['=', '!']).unwrap_or(matcher.len());
                 let (label, value) = (&matcher[..end], matcher[end..].trim_matches(['=', '!', '~', '"']));
