@@ -142,8 +142,6 @@ metrics! {
 
     /// Puts answered by a gateway: `ok`, or the class of the error.
     puts: Counter<u64>, "meridian_gateway_puts_total", "{put}", ["result"];
-    /// Puts refused for who puts or for how much, by the reason of the error.
-    refused_puts: Counter<u64>, "meridian_gateway_refused_puts_total", "{put}", ["reason"];
     /// Namespaces in the file that says who may put.
     namespaces: Gauge<u64>, "meridian_gateway_namespaces", "{namespace}", [];
     /// Times that this file was read because it had changed: `ok`, or `broken` where the last good one stays in force.

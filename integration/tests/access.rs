@@ -270,7 +270,7 @@ async fn owner_and_writer_may_put_and_nobody_else() -> Result<()> {
     let unlisted = put(guarded.submitter("owner")?, &options()).await?;
     assert_eq!(unlisted, [Reason::NamespaceUnlisted; 2]);
     assert_eq!(guarded.sizes().await?, before, "what is refused changes nothing");
-    ensure!(guarded.metric("meridian_gateway_refused_puts_total")? >= 3.0);
+    ensure!(guarded.metric("meridian_refusals_total")? >= 3.0);
     assert_eq!(guarded.metric("meridian_gateway_namespaces")?, 1.0);
     Ok(())
 }

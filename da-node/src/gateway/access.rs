@@ -321,28 +321,6 @@ impl Stamp {
     }
 }
 
-/// Counts a put that is refused for who puts or for how much.
-pub(super) fn count(error: &ApiError) {
-    let is_ours = match error.reason {
-        Reason::AuthorizationMissing
-        | Reason::AuthorizationExpired
-        | Reason::AuthorizationTooEarly
-        | Reason::AuthorizationReplayed
-        | Reason::WrongGateway
-        | Reason::SignatureInvalid
-        | Reason::NotPermitted
-        | Reason::NamespaceUnlisted
-        | Reason::PayloadHashMismatch => true,
-        Reason::TooManyRequests | Reason::QuotaExceeded | Reason::PayloadTooLarge => {
-            error.metadata.contains_key("limit_name")
-        }
-        _ => false,
-    };
-    if is_ours {
-        metrics::get().refused_puts.add(1, &[KeyValue::new("reason", error.reason.as_str())]);
-    }
-}
-
 /// Looks at the file again and again.
 pub(super) async fn follow(shared: Arc<Shared>) {
     if shared.settings.access.lets_anybody_put() {

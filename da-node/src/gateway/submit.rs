@@ -19,7 +19,7 @@ use meridian_proto::error::{ApiError, Reason};
 use tokio::sync::oneshot;
 use tracing::Instrument;
 
-use super::access::{self, Pass};
+use super::access::Pass;
 use super::core::{Core, OVERLOAD_WAIT, Shared, blocking};
 use super::dispersal::Dispersals;
 use super::epochs::Door;
@@ -99,9 +99,6 @@ pub(super) async fn put(
     let answer = answer.await;
     let result = answer.as_ref().map_or_else(class_of, |_| "ok");
     metrics::get().puts.add(1, &[KeyValue::new("result", result)]);
-    if let Err(error) = &answer {
-        access::count(error);
-    }
     metrics::get().put_seconds.record(started.elapsed().as_secs_f64(), &[]);
     fail_point!("put-answer");
     answer
