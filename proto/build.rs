@@ -3,8 +3,13 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-const FILES: [&str; 4] =
-    ["da/v1/types.proto", "da/v1/gateway.proto", "da/v1/replica.proto", "da/v1/log.proto"];
+const FILES: [&str; 5] = [
+    "da/v1/types.proto",
+    "da/v1/gateway.proto",
+    "da/v1/replica.proto",
+    "da/v1/log.proto",
+    "da/v1/admin.proto",
+];
 
 /// Contracts that are deployed by our programs.
 const CONTRACTS: [&str; 2] = ["Meridian", "NamespaceRegistry"];

@@ -22,6 +22,7 @@ mod put;
 pub mod report;
 mod sample;
 pub mod schema;
+mod serving;
 mod session;
 mod stop;
 mod telemetry;
@@ -88,7 +89,10 @@ pub fn run() -> ExitCode {
             Ok(telemetry) => telemetry,
             Err(problem) => return fail(json, &problem, None),
         };
-        let session = Session::new(cli.global);
+        let session = match Session::new(cli.global) {
+            Ok(session) => session,
+            Err(problem) => return fail(json, &problem, None),
+        };
         let name = cli.command.name();
         let span =
             tracing::info_span!("da", otel.name = format!("da {name}"), exit_code = tracing::field::Empty);
@@ -125,7 +129,7 @@ async fn execute(command: Command, session: &Session) -> Result<Printed, Problem
         Command::Log(LogCommand::Entries(args)) => log::entries(args, session).await,
         Command::Log(LogCommand::Verify(args)) => log::verify(args, session).await,
         Command::Light(args) => match &args.command {
-            Some(LightCommand::Status(status)) => light::status(status).await,
+            Some(LightCommand::Status(status)) => light::status(status, session).await,
             None => light::run(args, session).await,
         },
         Command::Altda(AltDaCommand::Serve(args)) => altda::serve(args, session).await,

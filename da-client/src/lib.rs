@@ -21,6 +21,7 @@ pub mod rpc;
 pub mod submit;
 pub mod survey;
 pub mod time;
+pub mod tls;
 pub mod tokens;
 pub mod trace;
 

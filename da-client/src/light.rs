@@ -118,7 +118,8 @@ impl LightClient {
         let domain = readers.view().epochs.latest().committee.domain();
         let state = Arc::new(State::open(&settings.folder, &domain)?);
         state.hurry(unix_millis())?;
-        let peers = settings.peers.iter().cloned().map(Peer::new).collect::<Result<_, _>>();
+        let peers = settings.peers.iter().cloned();
+        let peers = peers.map(|url| Peer::new(url, readers.channels().trust())).collect::<Result<_, _>>();
         let peers = peers.map_err(LightError::Peer)?;
         let (refused, evidence) = (Mutex::default(), Mutex::default());
         Ok(Self {

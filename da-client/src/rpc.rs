@@ -4,15 +4,13 @@
 //! answers remain to be checked: the functions here do not know whom to trust.
 
 use std::collections::HashMap;
-use std::fmt;
+use std::error::Error;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
 use http::Uri;
-use hyper_util::rt::TokioIo;
 use meridian_proto::error::{ApiError, Reason};
 use meridian_proto::{MAX_CHUNK, WireError};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -20,18 +18,21 @@ use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
+use crate::tls::{self, Opener, Trust};
 use crate::trace;
 
+mod admin;
 mod gateway;
 mod log;
 mod replica;
 
+pub use admin::AdminRpc;
 pub use gateway::GatewayRpc;
 pub use log::LogRpc;
 pub use meridian_proto::convert::{CosignAnswer, DisperseOutcome};
 pub use replica::{ReplicaRpc, Upload};
 
-/// Time to open a connection.
+/// Time to open a connection, and as much again for a handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Silence on a connection with calls in flight after which the other side is asked for a sign of life.
@@ -67,22 +68,8 @@ pub struct Channels {
     opener: Option<Opener>,
     /// Where endpoints are reached that are reached elsewhere.
     routes: Arc<HashMap<String, String>>,
-}
-
-/// What bytes go through both ways.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-type Opening = BoxFuture<'static, io::Result<TokioIo<Box<dyn Stream>>>>;
-
-#[derive(Clone)]
-struct Opener(Arc<dyn Fn(Uri) -> Opening + Send + Sync>);
-
-impl fmt::Debug for Opener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Opener")
-    }
+    /// Whom endpoints with `https` have to convince.
+    trust: Trust,
 }
 
 impl Channels {
@@ -101,11 +88,7 @@ impl Channels {
         F: Future<Output = io::Result<S>> + Send + 'static,
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let opener = move |uri| -> Opening {
-            let opening = open(uri);
-            Box::pin(async move { Ok(TokioIo::new(Box::new(opening.await?) as Box<dyn Stream>)) })
-        };
-        Self { opener: Some(Opener(Arc::new(opener))), ..Self::default() }
+        Self { opener: Some(Opener::new(open)), ..Self::default() }
     }
 
     /// No connection yet; those to the endpoints that are named will lead to the other endpoint that stands beside each.
@@ -120,7 +103,19 @@ impl Channels {
         Ok(Self { routes: Arc::new(routes), ..Self::default() })
     }
 
-    /// Calls to the replica at an endpoint, `http://HOST:PORT`.
+    /// No connection yet; those to endpoints with `https` will be to whom this trusts. By default, whom the system trusts.
+    #[must_use]
+    pub fn trusting(self, trust: Trust) -> Self {
+        Self { open: Arc::default(), trust, ..self }
+    }
+
+    /// Whom endpoints with `https` have to convince.
+    #[must_use]
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// Calls to the replica at an endpoint, `http://HOST:PORT` or `https://HOST:PORT`.
     ///
     /// # Errors
     ///
@@ -129,7 +124,7 @@ impl Channels {
         self.channel(endpoint).map(ReplicaRpc::new)
     }
 
-    /// Calls to the gateway at an endpoint, `http://HOST:PORT`.
+    /// Calls to the gateway at an endpoint, `http://HOST:PORT` or `https://HOST:PORT`.
     ///
     /// # Errors
     ///
@@ -138,13 +133,22 @@ impl Channels {
         self.channel(endpoint).map(GatewayRpc::new)
     }
 
-    /// Calls to the log service of the gateway or replica at an endpoint, `http://HOST:PORT`.
+    /// Calls to the log service of the gateway or replica at an endpoint, `http://HOST:PORT` or `https://HOST:PORT`.
     ///
     /// # Errors
     ///
     /// [`Reason::FieldInvalid`] when that is no endpoint. Nothing is connected here.
     pub fn log(&self, endpoint: &str) -> Result<LogRpc, ApiError> {
         self.channel(endpoint).map(LogRpc::new)
+    }
+
+    /// Orders to the host whose admin service is at an endpoint, `http://HOST:PORT` or `https://HOST:PORT`.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::FieldInvalid`] when that is no endpoint. Nothing is connected here.
+    pub fn admin(&self, endpoint: &str) -> Result<AdminRpc, ApiError> {
+        self.channel(endpoint).map(AdminRpc::new)
     }
 
     /// Lets the next call to an endpoint open a new connection, unless the one that is there is new itself. For whoever
@@ -161,19 +165,23 @@ impl Channels {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn channel(&self, endpoint: &str) -> Result<Channel, ApiError> {
+    /// The connection to an endpoint, for calls of other services.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::FieldInvalid`] when that is no endpoint. Nothing is connected here.
+    pub fn channel(&self, endpoint: &str) -> Result<Channel, ApiError> {
         let mut open = self.open();
         if let Some((channel, _)) = open.get(endpoint) {
             return Ok(channel.clone());
         }
+        // Wherever a route leads, who answers there has to be who is called.
+        let name = connector(endpoint)?.uri().host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let connector = connector(self.routes.get(endpoint).map_or(endpoint, String::as_str))?;
-        let channel = match &self.opener {
-            None => connector.connect_lazy(),
-            Some(Opener(open)) => {
-                let open = Arc::clone(open);
-                connector.connect_with_connector_lazy(tower::service_fn(move |uri| open(uri)))
-            }
-        };
+        let (opener, trust) = (self.opener.clone(), self.trust.clone());
+        let channel = connector.connect_with_connector_lazy(tower::service_fn(move |uri: Uri| {
+            tls::open(uri, name.clone(), opener.clone(), trust.clone())
+        }));
         open.insert(endpoint.to_owned(), (channel.clone(), Instant::now()));
         Ok(channel)
     }
@@ -185,12 +193,16 @@ fn connector(endpoint: &str) -> Result<Endpoint, ApiError> {
         ApiError::new(Reason::FieldInvalid, format!("no endpoint: {why}")).with("endpoint", endpoint)
     };
     let connector = Endpoint::from_shared(endpoint.to_owned()).map_err(|error| refused(error.to_string()))?;
-    if connector.uri().scheme_str() != Some("http") || connector.uri().authority().is_none() {
-        return Err(refused("it has to be http://HOST:PORT".to_owned()));
+    let timeout = match connector.uri().scheme_str() {
+        Some("http") => CONNECT_TIMEOUT,
+        Some("https") => 2 * CONNECT_TIMEOUT,
+        _ => return Err(refused("it has to be http://HOST:PORT or https://HOST:PORT".to_owned())),
+    };
+    if connector.uri().authority().is_none() {
+        return Err(refused("it names no host".to_owned()));
     }
     Ok(connector
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
+        .connect_timeout(timeout)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .initial_stream_window_size(STREAM_WINDOW)
@@ -232,7 +244,24 @@ fn failure(status: &Status) -> ApiError {
     if status.code() == Code::OutOfRange && status.details().is_empty() {
         return bad_answer(status.message());
     }
-    ApiError::from_status(status)
+    let mut error = ApiError::from_status(status);
+    // A connection that broke says why at the end of what its error comes from.
+    if error.reason == Reason::Unreachable
+        && let Some(cause) = root(status)
+        && !error.message.contains(&cause)
+    {
+        error.message = format!("{}: {cause}", error.message);
+    }
+    error
+}
+
+/// What an error comes from in the end, where it comes from something.
+fn root(error: &dyn Error) -> Option<String> {
+    let mut root = error.source()?;
+    while let Some(cause) = root.source() {
+        root = cause;
+    }
+    Some(root.to_string())
 }
 
 /// The error of an answer that is not what was asked for.

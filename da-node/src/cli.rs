@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use meridian_client::cli::args::TrustArgs;
 use meridian_proofs::Address;
 use meridian_proofs::committee::{GatewayMember, Region, RegionId};
 
+use crate::admin_cmd::Admin;
 use crate::chain_cmd;
 use crate::committee_cmd::{self, Draft};
 use crate::config::roles::{GatewayConfig, ReplicaConfig};
 use crate::config::{self, Override};
+use crate::server::tls;
 use crate::{cpu, devnet, docs_cmd, doctor, key, probe, run, upkeep_cmd};
 
 /// Runs gateways and replicas of Meridian, and whole networks on one machine.
@@ -57,6 +60,8 @@ enum Command {
     /// Checks the settings, the key, the committee or the chain, ports, other members, the clock, the disk, open files and
     /// memory. Run it as the host's user. Exit code 1 when there is a problem.
     Doctor(Doctor),
+    /// Drain a host, have its disk checked or repaired now, or change what it logs.
+    Admin(Admin),
     /// Print a completion script.
     Completions {
         /// The shell.
@@ -87,9 +92,11 @@ struct Scrub {
 
 #[derive(Debug, Args)]
 struct Repair {
-    /// Where the replica answers gRPC: http://HOST:PORT.
+    /// Where the replica answers gRPC: https://HOST:PORT or http://HOST:PORT.
     #[arg(long, value_name = "URL")]
     replica: String,
+    #[command(flatten)]
+    trust: TrustArgs,
     /// Go on until nothing is left, with a progress bar.
     #[arg(long)]
     watch: bool,
@@ -166,6 +173,9 @@ struct Host {
     /// Where traces and metrics go [telemetry.otlp_endpoint].
     #[arg(long, value_name = "URL")]
     otlp_endpoint: Option<String>,
+    /// Let ports that others than this machine reach go without TLS [listen.insecure].
+    #[arg(long)]
+    insecure: bool,
     /// Any other setting; can be given many times.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     set: Vec<String>,
@@ -188,6 +198,9 @@ impl Host {
             ("--otlp-endpoint", "telemetry.otlp_endpoint", &self.otlp_endpoint),
         ] {
             overrides.extend(value.clone().map(|value| Override::flag(flag, name, value)));
+        }
+        if self.insecure {
+            overrides.push(Override::flag("--insecure", "listen.insecure", "true".to_owned()));
         }
         for set in &self.set {
             overrides.push(set_flag(set)?);
@@ -285,7 +298,7 @@ enum AddMember {
         /// Address of the replica's key.
         #[arg(long)]
         address: Address,
-        /// Where the replica answers gRPC: http://HOST:PORT.
+        /// Where the replica answers gRPC: https://HOST:PORT or http://HOST:PORT.
         #[arg(long, value_name = "URL")]
         endpoint: String,
     },
@@ -296,7 +309,7 @@ enum AddMember {
         /// Address of the gateway's key.
         #[arg(long)]
         address: Address,
-        /// Where the gateway answers gRPC: http://HOST:PORT.
+        /// Where the gateway answers gRPC: https://HOST:PORT or http://HOST:PORT.
         #[arg(long, value_name = "URL")]
         endpoint: String,
         /// Most bytes of unexpired rows that one replica keeps for it.
@@ -361,8 +374,10 @@ enum Config {
 
 #[derive(Debug, Args)]
 struct Probe {
-    /// Where the host answers gRPC: http://HOST:PORT.
+    /// Where the host answers gRPC: https://HOST:PORT or http://HOST:PORT.
     endpoint: String,
+    #[command(flatten)]
+    trust: TrustArgs,
     /// Seconds to wait until it does.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     wait: u64,
@@ -415,6 +430,9 @@ struct Devnet {
     /// With --wan: megabits a second between two regions, in each direction [default: no limit].
     #[arg(long, value_name = "N", requires = "wan")]
     wan_mbps: Option<u32>,
+    /// Let a new network go without TLS, for callers that do not speak it.
+    #[arg(long)]
+    insecure: bool,
 }
 
 #[derive(Debug, Args)]
@@ -462,7 +480,8 @@ impl Cli {
             Command::Chain(chain) => chain.run().await,
             Command::Config(config) => config.run(),
             Command::Probe(host) => {
-                probe::until_serving(&host.endpoint, Duration::from_secs(host.wait)).await?;
+                let trust = host.trust.trust()?;
+                probe::until_serving(&host.endpoint, &trust, Duration::from_secs(host.wait)).await?;
                 println!("serving");
                 Ok(())
             }
@@ -476,10 +495,14 @@ impl Cli {
                 })
                 .await
             }
-            Command::Repair(repair) => upkeep_cmd::repair(&repair.replica, repair.watch, repair.json).await,
+            Command::Repair(repair) => {
+                let trust = repair.trust.trust()?;
+                upkeep_cmd::repair(&repair.replica, trust, repair.watch, repair.json).await
+            }
             Command::Doctor(doctor) => doctor.run().await,
             Command::Completions { shell } => print_all(&docs_cmd::completions(shell)),
             Command::Man { folder } => print_all(&(docs_cmd::man(&folder)?.join("\n") + "\n")),
+            Command::Admin(admin) => admin.run().await,
             Command::Devnet(devnet) => devnet.run().await,
         }
     }
@@ -552,11 +575,21 @@ impl Config {
             Config::Check { file } => {
                 let role = config::role_of(&file)?;
                 let overrides = config::environment();
-                match role {
-                    "gateway" => drop(config::load::<GatewayConfig>(Some(&file), &overrides)?),
-                    _ => drop(config::load::<ReplicaConfig>(Some(&file), &overrides)?),
-                }
+                let (listen, tls) = match role {
+                    "gateway" => {
+                        let config = config::load::<GatewayConfig>(Some(&file), &overrides)?;
+                        (config.listen, config.tls)
+                    }
+                    _ => {
+                        let config = config::load::<ReplicaConfig>(Some(&file), &overrides)?;
+                        (config.listen, config.tls)
+                    }
+                };
                 println!("{}: ok, settings of a {role}", file.display());
+                // The command line may still say it.
+                if let Err(error) = tls::check(&listen, &tls) {
+                    println!("it does not start with them alone: {error}");
+                }
             }
         }
         Ok(())
@@ -581,6 +614,7 @@ impl Devnet {
                     wan: self.wan,
                     wan_from: self.wan_from,
                     wan_mbps: self.wan_mbps,
+                    insecure: self.insecure,
                 };
                 return devnet::run(&self.dir, &options).await;
             }

@@ -1,12 +1,14 @@
 //! A whole network on one machine: every member a process of its own with its own folder, key and ports.
 
 pub mod anvil;
+pub mod authority;
 mod chain;
 mod plan;
 mod process;
 mod regions;
 pub mod relay;
 mod supervise;
+mod tls;
 mod wan;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +21,7 @@ pub use plan::{Member, Options, Plan};
 pub use process::State;
 pub use regions::round_trip;
 pub use supervise::run;
+pub use tls::ca_path;
 pub use wan::WanPlan;
 
 /// Time in which a member must come up.

@@ -13,6 +13,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use futures::future::BoxFuture;
 use meridian_client::guard::{Limits, pages};
+use meridian_client::tls::Acceptor;
 use prometheus::{Encoder, Registry, TextEncoder};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -55,14 +56,19 @@ pub fn router(pages: Pages) -> Router {
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(listener: TcpListener, pages: Pages, mut stop: watch::Receiver<bool>) -> Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    acceptor: Option<Acceptor>,
+    pages: Pages,
+    mut stop: watch::Receiver<bool>,
+) -> Result<()> {
     let token = CancellationToken::new();
     let stopped = token.clone();
     let stopping = async move {
         let _ = stop.wait_for(|stop| *stop).await;
         token.cancel();
     };
-    let server = pages::serve(listener, router(pages), SETTINGS, stopped);
+    let server = pages::serve(listener, acceptor, router(pages), SETTINGS, stopped);
     let stopping = async {
         stopping.await;
         tokio::time::sleep(DRAIN).await;

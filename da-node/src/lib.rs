@@ -1,5 +1,7 @@
 //! The programs of Meridian's hosts: gateway, replica and a whole network on a laptop.
 
+pub mod admin;
+pub mod admin_cmd;
 pub mod chain_cmd;
 pub mod cli;
 pub mod clock;

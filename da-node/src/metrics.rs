@@ -264,6 +264,13 @@ metrics! {
     /// Blobs of which rows are on disk.
     stored_blobs: Gauge<u64>, "meridian_replica_stored_blobs", "{blob}", [];
 
+    /// TLS handshakes, by how they went: `ok`, `timeout`, `closed` by the caller, `no_tls` spoken, `incompatible` version or algorithms, another `protocol`, `refused` by the caller, `no_client_certificate` or a `client_certificate` that is not accepted, or `other`.
+    tls_handshakes: Counter<u64>, "meridian_tls_handshakes_total", "{handshake}", ["result"];
+    /// Times that files of TLS had changed and were read again: `ok`, or `failed` where the old ones stay in use.
+    tls_reloads: Counter<u64>, "meridian_tls_reloads_total", "{reload}", ["result"];
+    /// Days until the host's certificate ends; less than 0 when it has.
+    tls_days_left: Gauge<f64>, "meridian_tls_certificate_days_left", "{day}", [];
+
     /// Memory reserved for payloads and rows in flight, within the configured budgets.
     memory_reserved: UpDownCounter<i64>, "meridian_memory_reserved_bytes", "By", ["budget"];
     /// What may be reserved of each budget: of `puts` on a gateway, of `uploads`, `rebuilds`, `repairs` and the `cache` on a replica.

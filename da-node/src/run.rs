@@ -15,21 +15,24 @@ use meridian_client::chain::rpc::Pool;
 use meridian_client::chain::source::{ChainSource, CommitteeSource, FixedSource};
 use meridian_client::chain::view::View;
 use meridian_client::rpc::Channels;
+use meridian_client::tls::Acceptor;
 use meridian_proofs::Address;
 use meridian_proofs::committee::Committee;
 use meridian_proofs::signature::SecretKey;
 use meridian_proto::MAX_MESSAGE;
+use meridian_proto::wire::admin_server::AdminServer;
 use meridian_proto::wire::gateway_server::GatewayServer;
 use meridian_proto::wire::log_server::LogServer;
 use meridian_proto::wire::replica_server::ReplicaServer;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::Clock;
 use crate::config::host::{
-    Chain, Listen, Log, Node, Server as ServerSettings, Telemetry as TelemetrySettings,
+    Chain, Listen, Log, Node, Server as ServerSettings, Telemetry as TelemetrySettings, Tls,
 };
 use crate::config::roles::{GatewayConfig, ReplicaConfig};
 use crate::gateway::access::AccessSettings;
@@ -38,8 +41,9 @@ use crate::gateway::{self, Gateway};
 use crate::http::{self, Pages, StatusSource, status};
 use crate::log_service::LogService;
 use crate::replica::{self, Replica};
+use crate::server::tls::{self, Acceptors};
 use crate::server::{Server, stop_signal};
-use crate::{committee_cmd, cpu, disk, key, metrics, telemetry};
+use crate::{admin, committee_cmd, cpu, disk, key, metrics, telemetry};
 
 /// How often the age of what is known of the chain is measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
@@ -47,11 +51,15 @@ const MEASURE_EVERY: Duration = Duration::from_secs(1);
 /// How often the room on the disk is looked at.
 const LOOK_AT_DISK_EVERY: Duration = Duration::from_secs(5);
 
+/// Milliseconds that calls of the admin service have at the end.
+const ADMIN_DRAIN_MS: u64 = 1_000;
+
 /// What every host has.
 struct Common {
     node: Node,
     chain: Chain,
     listen: Listen,
+    tls: Tls,
     server: ServerSettings,
     log: Log,
     telemetry: TelemetrySettings,
@@ -88,6 +96,8 @@ struct Room {
     services: Box<dyn FnOnce(Server) -> Server + Send>,
     status: StatusSource,
     shutdown: BoxFuture<'static, ()>,
+    /// The replica, where it is one.
+    replica: Option<Arc<Replica>>,
     /// Ends when a write has failed, so that only another start can tell what is on disk.
     broken: BoxFuture<'static, ()>,
 }
@@ -97,13 +107,13 @@ struct Room {
 /// # Errors
 /// When it cannot be started or its servers fail.
 pub async fn gateway(config: GatewayConfig, lock: Option<PathBuf>) -> Result<()> {
-    let GatewayConfig { node, chain, listen, server, log, telemetry, gateway: settings, access, anchor } =
+    let GatewayConfig { node, chain, listen, tls, server, log, telemetry, gateway: settings, access, anchor } =
         config;
     let anchoring = Anchoring::new(anchor, &chain)?;
     let registry = registry(&access, &chain)?;
     let is_public = access.lets_anybody_put() && !listen.grpc.ip().is_loopback();
     let settings = gateway::Settings { min_free_bytes: node.min_free_bytes, access, ..settings };
-    let common = Common { node, chain, listen, server, log, telemetry };
+    let common = Common { node, chain, listen, tls, server, log, telemetry };
     let is_member = |committee: &Committee, address: &Address| committee.gateway(address).is_some();
     host("gateway", common, lock, is_member, async move |means: Means| {
         if is_public {
@@ -130,10 +140,10 @@ fn registry(access: &AccessSettings, chain: &Chain) -> Result<Option<Namespaces>
 /// # Errors
 /// When it cannot be started or its servers fail.
 pub async fn replica(config: ReplicaConfig, lock: Option<PathBuf>) -> Result<()> {
-    let ReplicaConfig { node, chain, listen, server, log, telemetry, storage, replica } = config;
+    let ReplicaConfig { node, chain, listen, tls, server, log, telemetry, storage, replica } = config;
     let settings =
         replica::Settings { max_bytes: storage.max_bytes, min_free_bytes: node.min_free_bytes, ..replica };
-    let common = Common { node, chain, listen, server, log, telemetry };
+    let common = Common { node, chain, listen, tls, server, log, telemetry };
     let is_member = |committee: &Committee, address: &Address| committee.seat(address).is_some();
     host("replica", common, lock, is_member, async move |means: Means| replica_room(settings, means).await)
         .await
@@ -150,21 +160,31 @@ async fn host(
     crate::points::arm();
     raise_open_files();
     let signal = stop_signal()?;
+    let drain = CancellationToken::new();
+    let drained = drain.clone();
     let mut stop = Box::pin(async move {
         tokio::select! {
             why = signal => why,
             () = unlocked(lock) => "the devnet has gone",
+            () = drained.cancelled() => "drained by its admin",
         }
     });
+    tls::check(&common.listen, &common.tls)?;
     let key = key::load(&common.node.key)?;
     let committee =
         if common.chain.is_on() { None } else { Some(committee_cmd::load(&common.node.committee)?) };
-    let channels = channels(&common.node.routes)?;
+    let channels = channels(&common.node.routes)?.trusting(tls::trust(&common.tls)?);
     let address = key.address();
     let telemetry =
         telemetry::init(&common.log, &common.telemetry, &format!("meridian-{role}"), &address.to_string())?;
+    let acceptors = Acceptors::new(&common.listen, &common.tls)?;
     let grpc = bind(common.listen.grpc).await?;
     let http = bind(common.listen.http).await?;
+    let admin_at = common.listen.admin().map_err(anyhow::Error::msg)?;
+    let admin = match admin_at {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
     let data_dir = common.node.data_dir;
     std::fs::create_dir_all(&data_dir)
         .with_context(|| format!("cannot make folder {}", data_dir.display()))?;
@@ -172,7 +192,8 @@ async fn host(
     let status = Arc::new(OnceLock::new());
     let pages = Pages { registry: telemetry.registry.clone(), serving: seen, status: Arc::clone(&status) };
     let (stop_http, stopped) = watch::channel(false);
-    let pages = tokio::spawn(http::serve(http, pages, stopped));
+    let stop_admin = watch::Sender::new(false);
+    let pages = tokio::spawn(http::serve(http, acceptors.pages, pages, stopped));
     // Until the chain has answered once nobody knows who is a member.
     let member = async {
         let source = source(committee, &common.chain).await?;
@@ -189,6 +210,7 @@ async fn host(
     };
     let measured = measure_disk(data_dir.clone(), common.node.min_free_bytes);
     let fingerprint = view.borrow().epochs.current(Clock::system().now()).committee.fingerprint();
+    let is_secured = acceptors.grpc.is_some();
     let room = open(Means { data_dir, view, key, channels }).await?;
 
     let _ = status.set(room.status);
@@ -198,11 +220,22 @@ async fn host(
         %address,
         %fingerprint,
         grpc = %common.listen.grpc,
+        tls = is_secured,
         http = %common.listen.http,
         version = env!("CARGO_PKG_VERSION"),
         "serving"
     );
-    let server = (room.services)(Server::new(common.server)?);
+    let orders = admin::Service { drain, log: telemetry.log.clone(), replica: room.replica };
+    let admin = admin.map(|listener| {
+        tokio::spawn(serve_admin(
+            listener,
+            acceptors.admin,
+            orders,
+            common.server.clone(),
+            stop_admin.subscribe(),
+        ))
+    });
+    let server = (room.services)(Server::new(common.server)?.secured(acceptors.grpc));
     let (broken, mut is_broken) = (room.broken, false);
     let outcome = server
         .serve(grpc, async {
@@ -217,6 +250,10 @@ async fn host(
             serving.send_replace(false);
         })
         .await;
+    stop_admin.send_replace(true);
+    if let Some(admin) = admin {
+        admin.await.context("the admin server broke")??;
+    }
     room.shutdown.await;
     drop(measured);
     stop_http.send_replace(true);
@@ -228,6 +265,23 @@ async fn host(
         return Err(start_again());
     }
     outcome.and(pages)
+}
+
+/// Serves orders until it is told to stop.
+async fn serve_admin(
+    listener: TcpListener,
+    acceptor: Option<Acceptor>,
+    orders: admin::Service,
+    settings: ServerSettings,
+    mut stop: watch::Receiver<bool>,
+) -> Result<()> {
+    // Who drains a host is answered before it ends, and nobody else is waited for.
+    let settings = ServerSettings { lame_duck_ms: 0, drain_ms: ADMIN_DRAIN_MS, ..settings };
+    let server = Server::new(settings)?.with(AdminServer::new(orders)).secured(acceptor);
+    let stopped = async move {
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    server.serve(listener, stopped).await
 }
 
 /// Connections that go where a file says, if there is one.
@@ -365,6 +419,7 @@ fn gateway_room(
             Box::pin(async move { status::gateway(&status) })
         }),
         shutdown: Box::pin(async move { stopped.shutdown().await }),
+        replica: None,
         broken: Box::pin(async move { gateway.broken().await }),
     })
 }
@@ -391,6 +446,7 @@ async fn replica_room(settings: replica::Settings, means: Means) -> Result<Room>
             })
         }),
         shutdown: Box::pin(async move { stopped.shutdown().await }),
+        replica: Some(Arc::clone(&replica)),
         broken: Box::pin(async move { replica.broken().await }),
     })
 }

@@ -8,6 +8,7 @@ mod observe;
 mod paced;
 mod rates;
 mod taken;
+pub mod tls;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use futures::{Stream, StreamExt, TryStreamExt};
 use meridian_client::guard::{Limits, Place, Places};
+use meridian_client::tls::{Acceptor, Door};
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -35,7 +37,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 use crate::config::host::Server as Settings;
 use accept::Accepted;
 use admission::Admission;
-use converse::{Host, converse};
+use converse::{Host, let_in};
 use observe::Observe;
 use rates::Rates;
 
@@ -45,6 +47,7 @@ pub struct Server {
     routes: Routes,
     health: HealthReporter,
     names: Vec<&'static str>,
+    acceptor: Option<Acceptor>,
 }
 
 impl Server {
@@ -62,7 +65,7 @@ impl Server {
             .context("cannot set up reflection")?;
         let routes =
             Routes::new(tonic_health::pb::health_server::HealthServer::new(service)).add_service(reflection);
-        Ok(Server { settings, routes, health, names: vec![""] })
+        Ok(Server { settings, routes, health, names: vec![""], acceptor: None })
     }
 
     /// Adds a service, whose health is then reported under its name.
@@ -75,6 +78,13 @@ impl Server {
     {
         self.routes = self.routes.add_service(service);
         self.names.push(S::NAME);
+        self
+    }
+
+    /// Lets connections in with this; without TLS, where there is nothing.
+    #[must_use]
+    pub fn secured(mut self, acceptor: Option<Acceptor>) -> Self {
+        self.acceptor = acceptor;
         self
     }
 
@@ -131,6 +141,7 @@ impl Server {
             service: Observe::new(self.routes.clone().prepare()),
             settings: self.settings.clone(),
             rates,
+            door: Door::new(self.acceptor.take()),
             closing: CancellationToken::new(),
             cut,
         });
@@ -175,7 +186,7 @@ where
         };
         match next {
             Some(Ok(accepted)) => {
-                connections.spawn(converse(Arc::clone(host), accepted));
+                connections.spawn(let_in(Arc::clone(host), accepted));
             }
             Some(Err(error)) => tracing::debug!(%error, "a connection broke before it was served"),
             None => bail!("no more connections can be accepted"),

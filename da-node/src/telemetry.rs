@@ -5,6 +5,7 @@
 //! configured. Nothing here ever sees a secret: keys are never put into fields.
 
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -21,6 +22,7 @@ use tracing_subscriber::fmt::format::{Format, Json, JsonFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::host::{Log, LogFormat, Telemetry as Settings};
@@ -30,8 +32,37 @@ use crate::metrics;
 pub struct Telemetry {
     /// Where Prometheus reads the metrics.
     pub registry: prometheus::Registry,
+    /// Which lines are logged.
+    pub log: LogFilter,
     traces: SdkTracerProvider,
     metrics: SdkMeterProvider,
+}
+
+/// Which lines are logged, while the process runs.
+#[derive(Clone)]
+pub struct LogFilter {
+    current: Arc<Mutex<String>>,
+    replace: Arc<dyn Fn(EnvFilter) -> Result<()> + Send + Sync>,
+}
+
+impl LogFilter {
+    fn new<S: 'static>(filter: &str, handle: reload::Handle<EnvFilter, S>) -> Self {
+        Self {
+            current: Arc::new(Mutex::new(filter.to_owned())),
+            replace: Arc::new(move |filter| handle.reload(filter).context("the log has ended")),
+        }
+    }
+
+    /// Logs other lines from now on. Gives what was logged until now.
+    ///
+    /// # Errors
+    /// When that is no filter.
+    pub fn set(&self, filter: &str) -> Result<String> {
+        let parsed = EnvFilter::try_new(filter)?;
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.replace)(parsed)?;
+        Ok(std::mem::replace(&mut *current, filter.to_owned()))
+    }
 }
 
 impl Telemetry {
@@ -62,6 +93,8 @@ pub fn init(log: &Log, settings: &Settings, service: &str, instance: &str) -> Re
     global::set_tracer_provider(traces.clone());
 
     let filter = EnvFilter::try_new(&log.filter).context("bad log filter")?;
+    let (filter, handle) = reload::Layer::new(filter);
+    let filters = LogFilter::new(&log.filter, handle);
     // Traces do not depend on what is logged.
     let ours = Targets::new()
         .with_target("meridian_node", LevelFilter::DEBUG)
@@ -73,7 +106,7 @@ pub fn init(log: &Log, settings: &Settings, service: &str, instance: &str) -> Re
         LogFormat::Json => registered.with(json_layer(std::io::stderr).with_filter(filter)).try_init(),
     }
     .context("logging is set up already")?;
-    Ok(Telemetry { registry, traces, metrics })
+    Ok(Telemetry { registry, log: filters, traces, metrics })
 }
 
 fn tracer_provider(settings: &Settings, resource: Resource) -> Result<SdkTracerProvider> {
@@ -242,6 +275,27 @@ mod tests {
         let (first, second) = text.trim_end().split_once('\n').unwrap();
         assert!(!first.contains("trace_id"), "{first}");
         assert!(second.contains("inside size=3") && second.ends_with(&format!("trace_id={id}")), "{second}");
+    }
+
+    #[test]
+    fn other_lines_are_logged_from_then_on() {
+        let lines = Lines::default();
+        let copy = lines.clone();
+        let (filter, handle) = reload::Layer::new(EnvFilter::new("warn"));
+        let log = LogFilter::new("warn", handle);
+        let layer = text_layer(move || copy.clone()).with_filter(filter);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            info!("first");
+            assert_eq!(log.set("info").unwrap(), "warn");
+            info!("second");
+            assert!(log.set("loud=very").is_err());
+            info!("third");
+            assert_eq!(log.set("warn").unwrap(), "info");
+            info!("fourth");
+        });
+        let text = lines.text();
+        let seen: Vec<bool> = ["first", "second", "third", "fourth"].map(|it| text.contains(it)).into();
+        assert_eq!(seen, [false, true, true, false], "{text}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use meridian_client::rpc::Channels;
+use meridian_client::tls::Trust;
 use meridian_proto::convert::ReplicaStatus;
 use serde_json::json;
 
@@ -66,8 +67,8 @@ pub fn set_aside(data_dir: &Path) -> Result<()> {
 ///
 /// # Errors
 /// When it does not answer.
-pub async fn repair(endpoint: &str, watch: bool, json: bool) -> Result<()> {
-    let channels = Channels::new();
+pub async fn repair(endpoint: &str, trust: Trust, watch: bool, json: bool) -> Result<()> {
+    let channels = Channels::new().trusting(trust);
     let calls = channels.replica(endpoint).context("no replica there")?.within(CALL);
     let status = async || calls.status().await.with_context(|| format!("{endpoint} does not answer"));
     let mut now = status().await?;

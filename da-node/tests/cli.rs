@@ -106,7 +106,9 @@ fn settings_are_printed_and_checked() {
         let page = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../docs/config/{role}.toml"));
         assert_eq!(text, fs::read_to_string(page).unwrap());
         fs::write(dir.path().join("c.toml"), text).unwrap();
-        assert!(done(dir.path(), &["config", "check", "c.toml"]).contains(&format!("settings of a {role}")));
+        let said = done(dir.path(), &["config", "check", "c.toml"]);
+        assert!(said.contains(&format!("settings of a {role}")), "{said}");
+        assert!(said.contains("it does not start with them alone: listen.grpc is 0.0.0.0:7700"), "{said}");
     }
     fs::write(dir.path().join("c.toml"), "[gateway]\n[listen]\nport = 5\n").unwrap();
     let said = failed(dir.path(), &["config", "check", "c.toml"]);
@@ -116,6 +118,35 @@ fn settings_are_printed_and_checked() {
     assert!(
         failed(dir.path(), &["config", "check", "c.toml"]).contains("neither a [gateway] nor a [replica]")
     );
+}
+
+#[test]
+fn nothing_passes_a_network_in_the_clear_unless_that_is_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    done(dir.path(), &["key", "new", "--out", "key"]);
+    let start = |listen: &str, http: &str, more: &[&str]| {
+        let usual =
+            ["replica", "--key", "key", "--committee", "none.toml", "--listen", listen, "--http", http];
+        failed(dir.path(), &[&usual[..], more].concat())
+    };
+    let (near, open) = ("127.0.0.1:0", "0.0.0.0:0");
+    let said = start(open, near, &[]);
+    assert!(
+        said.contains("listen.grpc is 0.0.0.0:0, which others reach") && said.contains("--insecure"),
+        "{said}"
+    );
+    assert!(said.contains("tls.certificate and tls.key"), "{said}");
+    assert!(start(near, open, &[]).contains("listen.http is 0.0.0.0:0"));
+    assert!(start(near, "[::]:0", &[]).contains("listen.http is [::]:0"));
+    // Those get as far as the committee.
+    for more in [&["--insecure"][..], &["--set", "listen.insecure=true"]] {
+        assert!(start(open, open, more).contains("none.toml"));
+    }
+    assert!(start(near, "[::1]:0", &[]).contains("none.toml"));
+    let said = start(near, near, &["--set", "tls.certificate=c.pem"]);
+    assert!(said.contains("tls.key is not set, and certificate is"), "{said}");
+    let said = start(near, near, &["--set", "listen.admin=0.0.0.0:0", "--insecure"]);
+    assert!(said.contains("listen.admin is 0.0.0.0:0") && said.contains("tls.admin_ca"), "{said}");
 }
 
 #[test]

@@ -12,7 +12,8 @@ use meridian_client::chain::source::{CommitteeSource, FixedSource};
 use meridian_client::fetch::Reader;
 use meridian_client::rpc::Channels;
 use meridian_client::submit::Submitter;
-use meridian_node::devnet::{Kind, Options, Plan};
+use meridian_client::tls::Trust;
+use meridian_node::devnet::{Kind, Options, Plan, ca_path};
 use meridian_proofs::Address;
 use meridian_proofs::committee::Committee;
 use tempfile::TempDir;
@@ -48,6 +49,14 @@ impl Devnet {
     /// # Errors
     /// When it does not come up within a minute.
     pub async fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
+        Self::launch(&[&["--insecure", "--chain", "none"], arguments].concat(), variables).await
+    }
+
+    /// The same, where everybody speaks TLS.
+    ///
+    /// # Errors
+    /// When it does not come up within a minute.
+    pub async fn start_secured(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
         Self::launch(&[&["--chain", "none"], arguments].concat(), variables).await
     }
 
@@ -58,8 +67,24 @@ impl Devnet {
     pub async fn start_on_chain(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Option<Self>> {
         let Some(program) = anvil::find_or_skip()? else { return Ok(None) };
         let program = program.to_str().context("a path")?;
-        let arguments = [&["--chain", "anvil", "--anvil", program], arguments].concat();
+        let arguments = [&["--insecure", "--chain", "anvil", "--anvil", program], arguments].concat();
         Self::launch(&arguments, variables).await.map(Some)
+    }
+
+    /// Starts a network without a chain where everybody speaks TLS, after its files were changed.
+    ///
+    /// # Errors
+    /// When they cannot be changed, or it does not come up within a minute.
+    pub async fn start_changed(
+        options: Options,
+        change: impl FnOnce(&Plan, &Path) -> Result<()>,
+    ) -> Result<Self> {
+        let (dir, base_port) = (tempfile::tempdir()?, port()?);
+        let options = Options { base_port: Some(base_port), chain: Some(Kind::None), ..options };
+        std::fs::create_dir_all(net(dir.path()))?;
+        let folder = net(dir.path()).canonicalize()?;
+        change(&Plan::prepare(&folder, &options)?, &folder)?;
+        Self::launch_in(dir, base_port, &["--chain", "none"], &[]).await
     }
 
     /// Starts a network without a chain, of five regions and a gateway, with wires between all who talk to each other.
@@ -68,7 +93,12 @@ impl Devnet {
     /// When it does not come up within a minute.
     pub async fn start_wired() -> Result<(Self, Wires)> {
         let (dir, base_port) = (tempfile::tempdir()?, port()?);
-        let options = Options { base_port: Some(base_port), chain: Some(Kind::None), ..Options::default() };
+        let options = Options {
+            base_port: Some(base_port),
+            chain: Some(Kind::None),
+            insecure: true,
+            ..Options::default()
+        };
         Plan::prepare(&net(dir.path()), &options)?;
         let (wires, seen) = Wires::lay(&net(dir.path())).await?;
         let mut devnet = Self::launch_in(dir, base_port, &["--chain", "none"], &[]).await?;
@@ -99,7 +129,8 @@ impl Devnet {
         };
         let committee = Arc::new(committee);
         let seen = Arc::clone(&committee);
-        Ok(Self { dir, child, command, committee, seen, channels: Channels::new() })
+        let channels = Channels::new().trusting(trust(&net(dir.path()))?);
+        Ok(Self { dir, child, command, committee, seen, channels })
     }
 
     /// Stops everything and starts it again on the same folder.
@@ -202,6 +233,10 @@ impl Devnet {
             .env("MERIDIAN_GATEWAY", self.gateways().join(","))
             .env("MERIDIAN_COMMITTEE", self.committee_file())
             .env("XDG_CONFIG_HOME", self.dir.path().join("config"));
+        let ca = ca_path(&self.folder());
+        if ca.exists() {
+            command.env("MERIDIAN_CA", ca);
+        }
         Ok(command)
     }
 
@@ -276,14 +311,14 @@ fn log(dir: &Path) -> PathBuf {
 
 async fn until_up(dir: &Path, child: &mut Child) -> Result<Committee> {
     let deadline = Instant::now() + START;
-    let channels = Channels::new();
     let said = || std::fs::read_to_string(log(dir)).unwrap_or_default();
     loop {
         if let Some(status) = child.try_wait()? {
             bail!("the devnet ended with {status}: {}", said());
         }
         if let Some(committee) = load(&net(dir).join("committee.toml"))
-            && answers(&committee, &channels).await
+            && let Ok(trust) = trust(&net(dir))
+            && answers(&committee, &Channels::new().trusting(trust)).await
         {
             return Ok(committee);
         }
@@ -300,6 +335,12 @@ impl Drop for Starting {
             tracing::warn!(%error, "the devnet did not stop");
         }
     }
+}
+
+/// Whom tests trust, and who they are to members that ask.
+fn trust(network: &Path) -> Result<Trust> {
+    let members = Plan::load(network)?.members(network);
+    members.first().context("a member")?.trust()
 }
 
 fn load(path: &Path) -> Option<Committee> {

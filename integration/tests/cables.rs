@@ -141,7 +141,10 @@ impl Lan {
         ip("link set switch up")?;
         ip("addr add 10.77.0.254/24 dev switch")?;
         let dir = tempfile::tempdir()?;
-        let plan = Plan::prepare(dir.path(), &Options { chain: Some(Kind::None), ..Options::default() })?;
+        let plan = Plan::prepare(
+            dir.path(),
+            &Options { chain: Some(Kind::None), insecure: true, ..Options::default() },
+        )?;
         let members = plan.members(dir.path());
         let file = dir.path().join("committee.toml");
         let committee: Committee = toml::from_str(&fs::read_to_string(&file)?)?;
@@ -161,7 +164,8 @@ impl Lan {
                 .args([member.role, "--config"])
                 .arg(member.config())
                 .env("MERIDIAN_LISTEN__GRPC", format!("{}:7700", address(number)))
-                .env("MERIDIAN_LISTEN__HTTP", "127.0.0.1:7701");
+                .env("MERIDIAN_LISTEN__HTTP", "127.0.0.1:7701")
+                .env("MERIDIAN_LISTEN__INSECURE", "true");
             let log = member.log();
             hosts.push(Host::start(member.name, number, &program, log)?);
         }

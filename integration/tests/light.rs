@@ -318,7 +318,7 @@ async fn conflicting_checkpoints_become_evidence_that_others_can_check() -> Resu
     let stop = CancellationToken::new();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?).parse()?;
-    let pages = tokio::spawn(http::serve(listener, Arc::new(client), stop.clone()));
+    let pages = tokio::spawn(http::serve(listener, None, Arc::new(client), stop.clone()));
     let third = tempfile::tempdir()?;
     let asks = Settings { peers: vec![url], ..settings(third.path(), 5) };
     let third_client =

@@ -28,7 +28,8 @@ fn tells(text: &str, key: &[u8]) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_key_is_ever_logged() -> Result<()> {
-    let mut network = Devnet::start(&["--regions", "2"], &[("MERIDIAN_LOG__FILTER", "trace")]).await?;
+    let mut network =
+        Devnet::start_secured(&["--regions", "2"], &[("MERIDIAN_LOG__FILTER", "trace")]).await?;
     let certificate =
         network.submitter().put(payload::noise(5_000, 1), &options(), &Silent).await?.certificate;
     network.reader().payload(certificate.id(), &Silent).await?;
@@ -39,7 +40,7 @@ async fn no_key_is_ever_logged() -> Result<()> {
 
     let mut all = Vec::new();
     files(&network.folder(), &mut all)?;
-    let mut keys = Vec::new();
+    let (mut keys, mut secrets) = (Vec::new(), Vec::new());
     for path in &all {
         match path.file_name().and_then(|name| name.to_str()) {
             Some("key") => {
@@ -49,11 +50,18 @@ async fn no_key_is_ever_logged() -> Result<()> {
                 let hex = text.trim().trim_start_matches("0x").to_owned();
                 keys.push(hex::decode(&hex).with_context(|| format!("{} is not hex", path.display()))?);
             }
+            Some(name) if name.ends_with("-key.pem") => {
+                let mode = fs::metadata(path)?.permissions().mode() & 0o777;
+                ensure!(mode == 0o600, "{} has mode {mode:o}", path.display());
+                let text = fs::read_to_string(path)?;
+                secrets.extend(text.lines().filter(|line| !line.starts_with("-----")).map(str::to_owned));
+            }
             Some("log") => said.push(String::from_utf8_lossy(&fs::read(path)?).into_owned()),
             _ => {}
         }
     }
     assert_eq!(keys.len(), 3, "two replicas and a gateway");
+    ensure!(secrets.len() >= 4, "of all of them and of their authority");
     let loudest = said.iter().map(String::len).max().unwrap_or_default();
     ensure!(loudest > 10_000, "nothing is logged at trace level");
     for key in &keys {
@@ -61,6 +69,9 @@ async fn no_key_is_ever_logged() -> Result<()> {
         for text in &said {
             ensure!(!tells(text, key), "a key is in a log");
         }
+    }
+    for secret in &secrets {
+        ensure!(said.iter().all(|text| !text.contains(secret)), "a key of tls is in a log");
     }
     Ok(())
 }

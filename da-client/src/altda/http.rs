@@ -37,6 +37,7 @@ use super::refusal::{Explanation, Refusal};
 use super::{AltDa, Failover, Settings, body};
 use crate::guard::{Limits, pages};
 use crate::submit::unix_now;
+use crate::tls::Acceptor;
 use crate::tokens::Denied;
 use crate::trace;
 
@@ -64,10 +65,11 @@ pub fn router(sidecar: Arc<AltDa>) -> Router {
 /// The listener fails.
 pub async fn serve(
     listener: TcpListener,
+    acceptor: Option<Acceptor>,
     sidecar: Arc<AltDa>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    pages::serve(listener, router(sidecar), PAGES, stop).await
+    pages::serve(listener, acceptor, router(sidecar), PAGES, stop).await
 }
 
 /// What a path and a method ask for.

@@ -11,6 +11,7 @@ use super::Printed;
 use super::args::{AltDaArgs, DEFAULT_RETENTION, FailoverArg};
 use super::exit::{Exit, Problem};
 use super::key::signer;
+use super::serving;
 use super::session::Session;
 use super::stop;
 use crate::altda::{AltDa, Failover, Settings, http};
@@ -43,7 +44,9 @@ pub(crate) async fn serve(args: AltDaArgs, session: &Session) -> Result<Printed,
     // Bound before anything is asked for, so that an address in use is found out at once; clients are refused until there is
     // somebody to listen to them.
     let socket = bind(args.listen).map_err(address_problem)?;
+    let acceptor = serving::acceptor(&args.serving, args.listen)?;
     let stop = stop::signalled()?;
+    session.keep_looking();
     let source = session.source_until(&stop).await?;
     let committee = Arc::clone(&source.view().borrow().epochs.current(unix_now()).committee);
     let limits = committee.min_retention()..=committee.max_retention();
@@ -90,11 +93,10 @@ pub(crate) async fn serve(args: AltDaArgs, session: &Session) -> Result<Printed,
     let listener = socket.listen(BACKLOG).map_err(address_problem)?;
     let address = listener.local_addr().map_err(Problem::local)?;
     tracing::info!(listen = %address, committee = %committee.fingerprint(), "DA server runs");
-    eprintln!(
-        "da: OP Stack clients are served at http://{address}; for both: --altda.da-server=http://{address}"
-    );
+    let url = format!("{}://{address}", serving::scheme(acceptor.as_ref()));
+    eprintln!("da: OP Stack clients are served at {url}; for both: --altda.da-server={url}");
     let serving = async {
-        let served = http::serve(listener, Arc::clone(&sidecar), stop.clone()).await;
+        let served = http::serve(listener, acceptor, Arc::clone(&sidecar), stop.clone()).await;
         sidecar.finish().await;
         served
     };

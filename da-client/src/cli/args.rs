@@ -4,6 +4,7 @@ mod keys;
 mod parse;
 mod serving;
 mod token;
+mod trust;
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -20,9 +21,10 @@ pub use self::keys::{
     KeyArgs, KeyCommand, KeyNewArgs, KeyShowArgs, LimitArgs, NamespaceAllowArgs, NamespaceCommand,
     NamespaceCreateArgs, NamespaceDenyArgs, NamespaceListArgs,
 };
-use self::parse::{duration, endpoint, namespace, range, since};
+use self::parse::{duration, endpoint, namespace, plain_endpoint, range, since};
 pub use self::serving::{AltDaArgs, AltDaCommand, FailoverArg, LightArgs, LightCommand, LightStatusArgs};
 pub use self::token::{TokenCommand, TokenFileArgs, TokenNewArgs, TokenRevokeArgs};
+pub use self::trust::{ServingArgs, TrustArgs};
 
 /// Default retention in seconds: 14 days.
 pub const DEFAULT_RETENTION: u64 = 14 * 24 * 3600;
@@ -44,7 +46,8 @@ pub struct Cli {
 /// Options of every command.
 #[derive(Args, Clone, Debug)]
 pub struct Global {
-    /// Gateways in the order of preference: http://HOST:PORT, separated by commas. By default those of the committee
+    /// Gateways in the order of preference: https://HOST:PORT or http://HOST:PORT, separated by commas. By default those of the
+    /// committee
     #[arg(
         long,
         global = true,
@@ -97,6 +100,9 @@ pub struct Global {
         hide_env_values = true
     )]
     pub near: Option<Position>,
+    /// Whom endpoints have to convince.
+    #[command(flatten)]
+    pub trust: TrustArgs,
     /// Print one JSON object on standard output; its keys are in docs/cli.md
     #[arg(long, global = true)]
     pub json: bool,
@@ -106,7 +112,7 @@ pub struct Global {
         global = true,
         env = "OTEL_EXPORTER_OTLP_ENDPOINT",
         value_name = "URL",
-        value_parser = endpoint,
+        value_parser = plain_endpoint,
         hide_env_values = true
     )]
     pub otlp: Option<String>,
@@ -366,7 +372,7 @@ pub enum LogCommand {
 /// Arguments of `da log list`.
 #[derive(Args, Debug)]
 pub struct LogListArgs {
-    /// Node to ask: http://HOST:PORT of a replica or gateway [default: the nearest replica that answers]
+    /// Node to ask: https://HOST:PORT or http://HOST:PORT of a replica or gateway [default: the nearest replica that answers]
     #[arg(long, value_name = "URL", value_parser = endpoint)]
     pub from: Option<String>,
 }
@@ -377,7 +383,7 @@ pub struct LogArgs {
     /// Address of the gateway whose log it is. May be left out when the node knows only one
     #[arg(long, value_name = "ADDRESS")]
     pub log: Option<Address>,
-    /// Node to ask: http://HOST:PORT of a replica or gateway [default: the nearest replica that answers]
+    /// Node to ask: https://HOST:PORT or http://HOST:PORT of a replica or gateway [default: the nearest replica that answers]
     #[arg(long, value_name = "URL", value_parser = endpoint)]
     pub from: Option<String>,
 }

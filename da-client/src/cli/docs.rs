@@ -114,6 +114,11 @@ history is read from its deployment each time: `--from-block` saves looking for 
 Gateways are those of `--gateway` or `MERIDIAN_GATEWAY`, in that order, else those of the committee. Reading, sampling
 and logs need no gateway once the committee is known.
 
+Endpoints with `https://` speak TLS 1.3, and have to convince by a certificate for their name from an authority that the
+system trusts, or one in the file of `--ca` or `MERIDIAN_CA`. With `--pin` or `MERIDIAN_PIN` they need one of the keys that are
+named, and nothing else; what is put, read and sampled is checked in any case. Gateways that ask who calls are shown the
+certificate of `--client-certificate` and `--client-key`.
+
 ## Errors
 
 An error is one line on standard error: what happened, its stable reason in brackets, and what to do next. With `--json`

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use super::Printed;
 use super::args::{LightArgs, LightStatusArgs};
 use super::exit::{Exit, Problem};
+use super::serving;
 use super::session::Session;
 use super::stop;
 use super::text::{known, table};
@@ -76,14 +77,17 @@ pub(crate) async fn run(args: LightArgs, session: &Session) -> Result<Printed, P
         let next = "name another address with --http; da light status shows a light client that runs";
         Problem::new(Exit::Local, "HTTP", format!("{}: {error}", args.http), next)
     })?;
+    let acceptor = serving::acceptor(&args.serving, args.http)?;
     let stop = stop::signalled()?;
+    session.keep_looking();
     let source = session.source_until(&stop).await?;
     let readers = Readers::new(source.view(), session.channels().clone()).measuring(session.nearest());
     let client = Arc::new(LightClient::open(readers, settings)?);
     let address = listener.local_addr().map_err(Problem::local)?;
     tracing::info!(http = %address, folder = %client.settings().folder.display(), "light client runs");
-    eprintln!("da: what is known is shown at http://{address}/status and by da light status");
-    let pages = tokio::spawn(http::serve(listener, Arc::clone(&client), stop.clone()));
+    let scheme = serving::scheme(acceptor.as_ref());
+    eprintln!("da: what is known is shown at {scheme}://{address}/status and by da light status");
+    let pages = tokio::spawn(http::serve(listener, acceptor, Arc::clone(&client), stop.clone()));
     let outcome = client.run(&stop).await;
     stop.cancel();
     // Whoever does not read an answer to its end has had the time.
@@ -96,14 +100,15 @@ pub(crate) async fn run(args: LightArgs, session: &Session) -> Result<Printed, P
 }
 
 /// Shows what a light client that runs knows.
-pub(crate) async fn status(args: &LightStatusArgs) -> Result<Printed, Problem> {
+pub(crate) async fn status(args: &LightStatusArgs, session: &Session) -> Result<Printed, Problem> {
     let url = Url::parse(&args.http).map_err(|error| Problem::usage(error, "check --http"))?;
     let silent = |error: String| {
         let message = format!("{}: {error}", args.http);
         let next = "start one with da light, or name the address of its HTTP port with --http";
         Problem::new(Exit::Unavailable, "LIGHT_CLIENT_UNREACHABLE", message, next)
     };
-    let report: LightReport = Peer::new(url).map_err(silent)?.get("status").await.map_err(silent)?;
+    let peer = Peer::new(url, session.channels().trust()).map_err(silent)?;
+    let report: LightReport = peer.get("status").await.map_err(silent)?;
     Printed::new(&report, text(&report))
 }
 

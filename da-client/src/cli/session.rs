@@ -34,17 +34,21 @@ pub(crate) struct Session {
 
 impl Session {
     /// A session that has not connected to anybody.
-    pub(crate) fn new(global: Global) -> Self {
+    pub(crate) fn new(global: Global) -> Result<Self, Problem> {
+        let trust = global.trust.trust().map_err(|error| {
+            let next = "check --ca, --client-certificate and --client-key, or MERIDIAN_CA";
+            Problem::new(Exit::Local, "TLS", error, next)
+        })?;
         let nearest = nearest::kept_path()
             .map_or_else(|| Nearest::at(global.near), |path| Nearest::load(&path, global.near));
-        Self {
+        Ok(Self {
             global,
-            channels: Channels::default(),
+            channels: Channels::new().trusting(trust),
             nearest: Arc::new(nearest),
             contract: OnceCell::new(),
             view: OnceCell::new(),
             committee: OnceLock::new(),
-        }
+        })
     }
 
     /// Whether an object is printed instead of a text.
@@ -60,6 +64,11 @@ impl Session {
     /// The connections.
     pub(crate) fn channels(&self) -> &Channels {
         &self.channels
+    }
+
+    /// Has files of whom to trust read again when they change, for commands that run on.
+    pub(crate) fn keep_looking(&self) {
+        tokio::spawn(self.channels.trust().clone().keep_looking(drop));
     }
 
     /// The committee, when it was needed already.

@@ -22,6 +22,7 @@ use tower::ServiceExt;
 
 use super::places::{InUse, Visit};
 use super::{Limits, Patient, Place, Places};
+use crate::tls::{Acceptor, Door, Wire};
 
 /// Pause after a connection could not be accepted, as when the process has no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -43,10 +44,12 @@ pub struct Settings {
 /// Never while connections can be waited for.
 pub async fn serve(
     listener: TcpListener,
+    acceptor: Option<Acceptor>,
     router: Router,
     settings: Settings,
     stop: CancellationToken,
 ) -> io::Result<()> {
+    let door = Door::new(acceptor);
     let (places, tasks) = (Places::new(settings.limits), TaskTracker::new());
     loop {
         let accepted = tokio::select! {
@@ -54,7 +57,12 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
         };
         let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
+            Ok((stream, peer)) => {
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%peer, %error, "a connection stays with Nagle's algorithm");
+                }
+                (stream, peer)
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(PAUSE).await;
@@ -63,7 +71,17 @@ pub async fn serve(
         };
         match places.take(peer.ip()) {
             Ok(place) => {
-                tasks.spawn(converse(stream, peer, place, router.clone(), settings, stop.clone()));
+                let (door, router, stop) = (door.clone(), router.clone(), stop.clone());
+                tasks.spawn(async move {
+                    let admitted = tokio::select! {
+                        admitted = door.admit(stream) => admitted,
+                        () = place.visit().displaced() => None,
+                        () = stop.cancelled() => None,
+                    };
+                    if let Some(stream) = admitted {
+                        converse(stream, peer, place, router, settings, stop).await;
+                    }
+                });
             }
             Err(refusal) => tracing::debug!(%peer, why = refusal.as_str(), "a connection is refused"),
         }
@@ -76,16 +94,13 @@ pub async fn serve(
 
 /// Answers what is asked on a connection.
 async fn converse(
-    stream: TcpStream,
+    stream: Wire<TcpStream>,
     peer: SocketAddr,
     place: Place,
     router: Router,
     settings: Settings,
     stop: CancellationToken,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection stays with Nagle's algorithm");
-    }
     let visit = place.visit();
     let stream = Patient::new(stream, Arc::clone(visit), settings.limits.stall);
     let service = service_fn(|request: Request<Incoming>| answer(&router, visit, request));

@@ -30,6 +30,7 @@ use super::record::Standing;
 use super::report::LightReport;
 use super::{LightClient, LightError};
 use crate::guard::{Limits, pages};
+use crate::tls::Acceptor;
 
 /// Who may connect, and how long each may stand still.
 const PAGES: pages::Settings = pages::Settings {
@@ -63,10 +64,11 @@ pub fn router(client: Arc<LightClient>) -> Router {
 /// The listener fails.
 pub async fn serve(
     listener: TcpListener,
+    acceptor: Option<Acceptor>,
     client: Arc<LightClient>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    pages::serve(listener, router(client), PAGES, stop).await
+    pages::serve(listener, acceptor, router(client), PAGES, stop).await
 }
 
 fn refused(status: StatusCode, what: &str) -> Response {

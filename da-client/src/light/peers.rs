@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use super::compare::Compared;
 use super::{LightClient, LightError};
 use crate::evidence::{MAX_FILE, Statement};
+use crate::tls::Trust;
 
 /// Longest wait for a peer.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -28,9 +29,13 @@ pub(crate) struct Peer {
 
 impl Peer {
     /// The light client at a URL.
-    pub(crate) fn new(url: Url) -> Result<Self, String> {
-        let client = Client::builder().timeout(DEADLINE).redirect(redirect::Policy::none()).build();
-        Ok(Self { client: client.map_err(|error| error.to_string())?, url })
+    pub(crate) fn new(url: Url, trust: &Trust) -> Result<Self, String> {
+        let client = Client::builder().timeout(DEADLINE).redirect(redirect::Policy::none());
+        let client = match trust.pages() {
+            Some(config) => client.tls_backend_preconfigured(config),
+            None => client,
+        };
+        Ok(Self { client: client.build().map_err(|error| error.to_string())?, url })
     }
 
     /// What it answers at a path: JSON of no more than 4 MiB.

@@ -289,10 +289,15 @@ async fn connections_may_be_of_another_kind_than_tcp() {
     assert_eq!(opened.load(Ordering::Relaxed), 2);
 }
 
-#[test]
-fn endpoints_are_http() {
+#[tokio::test]
+async fn endpoints_are_http_or_https() {
     let channels = Channels::new();
-    for wrong in ["", "localhost:1", "/path", "ftp://host:1", "https://host:1", "http://", "http://a b"] {
+    for right in ["http://host:1", "https://host:1", "https://[::1]:1", "https://10.0.0.1:65535"] {
+        assert!(channels.replica(right).is_ok(), "{right}");
+    }
+    for wrong in
+        ["", "localhost:1", "/path", "ftp://host:1", "httpss://host:1", "https://", "http://", "http://a b"]
+    {
         assert_eq!(reason(channels.replica(wrong).map(drop)), Reason::FieldInvalid, "{wrong}");
     }
 }

@@ -1,12 +1,13 @@
 //! Settings that gateways and replicas share.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use meridian_client::chain::rpc::{ChainError, Patience, Pool, RpcUrl};
 use meridian_client::chain::settled::Settled;
 use meridian_client::chain::source::Reading;
+use meridian_client::tls::{ClientFiles, IdentityFiles, Pin, TrustSettings};
 use meridian_proofs::Address;
 use serde::{Deserialize, Serialize};
 
@@ -144,15 +145,119 @@ documented! {
     pub struct Listen {
         /// Address and port of gRPC. The committee's endpoint of this host must lead here.
         pub grpc: SocketAddr,
-        /// Address and port of /metrics, /healthz and /status over HTTP.
+        /// Address and port of /metrics, /healthz and /status over HTTP: with the certificate of `tls` where others than this
+        /// machine reach it.
         pub http: SocketAddr,
+        /// Address and port of the admin service, as in "127.0.0.1:7781". Empty: there is none. Where others than this machine
+        /// reach it, `tls.admin_ca` says who may call.
+        pub admin: String,
+        /// Whether ports that others than this machine reach may go without TLS: in a private network, or behind a proxy that
+        /// speaks it. Otherwise a host without a certificate does not start on such a port.
+        pub insecure: bool,
     }
 }
 
 impl Default for Listen {
     fn default() -> Self {
-        Listen { grpc: ([0, 0, 0, 0], 7700).into(), http: ([127, 0, 0, 1], 7780).into() }
+        Listen {
+            grpc: ([0, 0, 0, 0], 7700).into(),
+            http: ([127, 0, 0, 1], 7780).into(),
+            admin: String::new(),
+            insecure: false,
+        }
     }
+}
+
+impl Listen {
+    /// Where the admin service answers, if there is one.
+    ///
+    /// # Errors
+    /// When it is no address.
+    pub fn admin(&self) -> Result<Option<SocketAddr>, String> {
+        if self.admin.is_empty() {
+            return Ok(None);
+        }
+        self.admin.parse().map(Some).map_err(|_| format!("admin is no address and port: {:?}", self.admin))
+    }
+}
+
+documented! {
+    /// TLS 1.3, of this host's ports and towards other members.
+    #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct Tls {
+        /// File with this host's chain of certificates in PEM. gRPC is served over TLS then. Read again when it changes.
+        pub certificate: PathBuf,
+        /// File with the key of the certificate in PEM, readable by its owner only. Read again when it changes.
+        pub key: PathBuf,
+        /// File with the authorities (PEM) of those who may call gRPC. Empty: everybody may.
+        pub client_ca: PathBuf,
+        /// File with the authorities (PEM) of those who may call the admin service over TLS.
+        pub admin_ca: PathBuf,
+        /// File with the authorities (PEM) that other members' certificates come from. Empty: those that the system trusts.
+        pub ca: PathBuf,
+        /// Keys that other members have, as in ["sha256/BASE64"] of the SubjectPublicKeyInfo. If there are any, nothing else
+        /// about a member's certificate counts.
+        pub pins: Vec<Pin>,
+        /// File with the certificate (PEM) that is shown to members that ask who calls. Empty: none is.
+        pub client_certificate: PathBuf,
+        /// File with the key of that certificate in PEM, readable by its owner only.
+        pub client_key: PathBuf,
+    }
+}
+
+impl Tls {
+    /// Checks that the values make sense together.
+    ///
+    /// # Errors
+    /// Names the setting that is missing.
+    pub fn check(&self) -> Result<(), String> {
+        let is_set = |path: &PathBuf| !path.as_os_str().is_empty();
+        let pairs = [
+            ("certificate", &self.certificate, "key", &self.key),
+            ("client_certificate", &self.client_certificate, "client_key", &self.client_key),
+        ];
+        for (name, value, other_name, other) in pairs {
+            match (is_set(value), is_set(other)) {
+                (true, false) => return Err(format!("{other_name} is not set, and {name} is")),
+                (false, true) => return Err(format!("{name} is not set, and {other_name} is")),
+                _ => {}
+            }
+        }
+        for (name, value) in [("client_ca", &self.client_ca), ("admin_ca", &self.admin_ca)] {
+            if is_set(value) && !is_set(&self.certificate) {
+                return Err(format!("certificate is not set, and {name} is"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The files with which this host shows who it is, if it does.
+    #[must_use]
+    pub fn identity(&self) -> Option<IdentityFiles> {
+        Some(IdentityFiles {
+            certificate: named(&self.certificate)?,
+            key: named(&self.key)?,
+            client_ca: named(&self.client_ca),
+            admin_ca: named(&self.admin_ca),
+        })
+    }
+
+    /// Whom this host trusts, and who it is to them.
+    #[must_use]
+    pub fn trust(&self) -> TrustSettings {
+        let client = named(&self.client_certificate).zip(named(&self.client_key));
+        TrustSettings {
+            ca: named(&self.ca),
+            pins: self.pins.clone(),
+            client: client.map(|(certificate, key)| ClientFiles { certificate, key }),
+        }
+    }
+}
+
+/// A file, if one is named.
+fn named(path: &Path) -> Option<PathBuf> {
+    (!path.as_os_str().is_empty()).then(|| path.to_owned())
 }
 
 documented! {

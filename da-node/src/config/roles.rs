@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::host::{self, Chain, Listen, Log, Node, Server, Storage, Telemetry};
+use super::host::{self, Chain, Listen, Log, Node, Server, Storage, Telemetry, Tls};
 use super::{Config, Documented, Section};
 use crate::gateway::access::AccessSettings;
 use crate::gateway::anchor::AnchorSettings;
@@ -23,6 +23,8 @@ macro_rules! roles {
             pub chain: Chain,
             /// Where it answers.
             pub listen: Listen,
+            /// Its TLS.
+            pub tls: Tls,
             /// Limits of its gRPC server.
             pub server: Server,
             /// Its log.
@@ -48,6 +50,11 @@ macro_rules! roles {
                         fields: Chain::FIELDS,
                     },
                     Section { name: "listen", docs: &["Where it answers."], fields: Listen::FIELDS },
+                    Section {
+                        name: "tls",
+                        docs: &["TLS 1.3, of its ports and towards other members."],
+                        fields: Tls::FIELDS,
+                    },
                     Section { name: "server", docs: &["Limits of the gRPC server."], fields: Server::FIELDS },
                     Section { name: "log", docs: &["The log, on standard error."], fields: Log::FIELDS },
                     Section {
@@ -65,6 +72,8 @@ macro_rules! roles {
 
             fn check(&self) -> Result<(), String> {
                 host::check(&self.server, &self.log, &self.telemetry)?;
+                self.listen.admin().map_err(|problem| format!("listen.{problem}"))?;
+                self.tls.check().map_err(|problem| format!("tls.{problem}"))?;
                 self.chain.check().map_err(|problem| format!("chain.{problem}"))?;
                 $(self.$checked.check().map_err(|problem| format!("{}.{problem}", stringify!($checked)))?;)+
                 Ok(())

@@ -5,12 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use meridian_client::tls::{ClientFiles, Trust, TrustSettings};
 use meridian_proofs::Address;
 use meridian_proofs::committee::{Committee, CommitteeParts, GatewayMember, Region, RegionId, Seat};
 use serde::{Deserialize, Serialize};
 
 use super::chain::{self, ChainPlan, Kind};
 use super::regions::{self, PLACES};
+use super::tls;
 use super::wan::{self, WanPlan};
 use crate::committee_cmd;
 
@@ -48,6 +50,8 @@ pub struct Options {
     pub wan_from: Option<String>,
     /// Megabits a second that a way between two regions carries then, in each direction.
     pub wan_mbps: Option<u32>,
+    /// Whether it goes without TLS.
+    pub insecure: bool,
 }
 
 /// What a devnet consists of. Kept in its folder.
@@ -70,6 +74,9 @@ pub struct Plan {
     /// How far its regions are from each other, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wan: Option<WanPlan>,
+    /// Whether its members speak TLS.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tls: bool,
 }
 
 /// One process of a devnet.
@@ -85,6 +92,8 @@ pub struct Member {
     pub grpc: SocketAddr,
     /// Where it answers HTTP.
     pub http: SocketAddr,
+    /// The authority that its certificate comes from, where it speaks TLS.
+    pub ca: Option<PathBuf>,
     /// Index of the region that it is in: gateways are in the regions in turn.
     pub(super) region: usize,
     /// The number of its seat; gateways have none.
@@ -95,7 +104,17 @@ impl Member {
     /// The endpoint in the committee.
     #[must_use]
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.grpc)
+        format!("{}://{}", scheme(self.ca.is_some()), self.grpc)
+    }
+
+    /// Whom its callers on this machine trust. To a member that asks they are the member itself.
+    ///
+    /// # Errors
+    /// When the files are not there.
+    pub fn trust(&self) -> Result<Trust> {
+        let client = self.ca.as_ref().and_then(|ca| Some(tls::files(ca.parent()?.parent()?, &self.name)));
+        let client = client.map(|(certificate, key)| ClientFiles { certificate, key });
+        Ok(Trust::new(TrustSettings { ca: self.ca.clone(), client, ..TrustSettings::default() })?)
     }
     /// Its config file.
     #[must_use]
@@ -117,6 +136,11 @@ impl Member {
     pub fn pid(&self) -> PathBuf {
         self.dir.join("pid")
     }
+}
+
+/// How the members' endpoints begin.
+pub(super) fn scheme(is_tls: bool) -> &'static str {
+    if is_tls { "https" } else { "http" }
 }
 
 /// The committee file of a devnet.
@@ -157,6 +181,7 @@ impl Plan {
             base_port: options.base_port.unwrap_or(7700),
             min_copies: options.min_copies.unwrap_or(Committee::default_min_copies(count)),
             chain: None,
+            tls: !options.insecure,
             wan: options.wan.then(|| WanPlan::new(options, &regions)).transpose()?,
             regions,
         };
@@ -208,6 +233,9 @@ impl Plan {
             let name = |kind| if kind == Kind::Anvil { "anvil" } else { "none" };
             let is = if self.chain.is_some() { Kind::Anvil } else { Kind::None };
             differs("chain", name(asked).into(), name(is).into())?;
+        }
+        if options.insecure {
+            differs("insecure", "on".into(), if self.tls { "off" } else { "on" }.into())?;
         }
         if options.wan {
             let is = self.wan.as_ref();
@@ -261,8 +289,9 @@ impl Plan {
         let mut members = Vec::with_capacity(count);
         for (i, (name, region, seat)) in named.into_iter().enumerate() {
             let role = if seat.is_some() { "replica" } else { "gateway" };
+            let ca = self.tls.then(|| tls::ca_path(dir));
             let (dir, grpc, http) = (dir.join(&name), self.at(i), self.at(count + i));
-            members.push(Member { name, role, dir, grpc, http, region, seat });
+            members.push(Member { name, role, dir, grpc, http, ca, region, seat });
         }
         members
     }
@@ -282,6 +311,9 @@ impl Plan {
         if plan_path(dir).exists() {
             let plan = Self::load(dir)?;
             plan.agree(options, dir)?;
+            if plan.tls {
+                tls::prepare(dir, &plan.members(dir))?;
+            }
             return Ok(plan);
         }
         let mut plan = Self::new(options)?;
@@ -289,6 +321,9 @@ impl Plan {
         if options.chain == Some(Kind::Anvil) {
             let port = usize::from(plan.base_port) + 2 * members.len();
             plan.chain = Some(ChainPlan::new(dir, u16::try_from(port)?, options)?);
+        }
+        if plan.tls {
+            tls::prepare(dir, &members)?;
         }
         let mut addresses = Vec::with_capacity(members.len());
         for member in &members {
@@ -370,6 +405,15 @@ impl Plan {
         if self.chain.is_some() && member.role == "gateway" {
             let key = quoted(&chain::anchor_key(member));
             text.push_str(&format!("\n[anchor]\nkey = {key}\ninterval_s = {}\n", chain::ANCHOR_SECONDS));
+        }
+        if let Some(ca) = &member.ca {
+            let (certificate, key) = tls::files(dir, &member.name);
+            text.push_str(&format!(
+                "\n[tls]\ncertificate = {}\nkey = {}\nca = {}\n",
+                quoted(&certificate),
+                quoted(&key),
+                quoted(ca)
+            ));
         }
         text.push_str(&format!(
             "\n[listen]\ngrpc = \"{}\"\nhttp = \"{}\"\n\n[{}]\n",

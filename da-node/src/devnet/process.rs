@@ -97,6 +97,7 @@ pub(super) fn spawn(member: &Member, lock: Option<&Path>) -> Result<Child> {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("MERIDIAN_NODE__")
             || name.to_string_lossy().starts_with("MERIDIAN_LISTEN__")
+            || name.to_string_lossy().starts_with("MERIDIAN_TLS__")
         {
             command.env_remove(name);
         }
@@ -118,9 +119,9 @@ pub(super) fn spawn(member: &Member, lock: Option<&Path>) -> Result<Child> {
 
 /// Waits until the member serves.
 pub(super) async fn until_serving(member: &Member, child: &mut Child, within: Duration) -> Result<()> {
-    let end = Instant::now() + within;
+    let (end, trust) = (Instant::now() + within, member.trust()?);
     loop {
-        if probe::is_serving(&member.endpoint()).await {
+        if probe::is_serving(&member.endpoint(), &trust).await {
             return Ok(());
         }
         if let Some(status) = child.try_wait().context("cannot look after the process")? {
@@ -135,10 +136,10 @@ pub(super) async fn until_serving(member: &Member, child: &mut Child, within: Du
 
 /// What a member does now.
 pub(super) async fn state(member: &Member) -> State {
-    match running(member) {
-        None => State::Stopped,
-        Some(pid) if probe::is_serving(&member.endpoint()).await => State::Serving(pid),
-        Some(pid) => State::NotServing(pid),
+    let Some(pid) = running(member) else { return State::Stopped };
+    match member.trust() {
+        Ok(trust) if probe::is_serving(&member.endpoint(), &trust).await => State::Serving(pid),
+        _ => State::NotServing(pid),
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use super::chain::{self, Chain, Kind};
 use super::plan::{Member, Options, Plan, committee_path};
+use super::tls::ca_path;
 use super::wan::{self, Ways};
 use super::{GONE_WITHIN, START_WITHIN, process};
 use crate::server::stop_signal;
@@ -206,5 +207,7 @@ fn environment(dir: &Path, plan: &Plan, members: &[Member]) -> String {
             chain.contract
         ),
     };
-    format!("export MERIDIAN_GATEWAY={}\n{committee}", gateways.join(","))
+    let ca =
+        if plan.tls { format!("export MERIDIAN_CA={}\n", ca_path(dir).display()) } else { String::new() };
+    format!("export MERIDIAN_GATEWAY={}\n{committee}{ca}", gateways.join(","))
 }

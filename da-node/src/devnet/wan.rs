@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use meridian_proofs::committee::Committee;
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Member, Options, Plan, write};
+use super::plan::{Member, Options, Plan, scheme, write};
 use super::regions::{self, round_trip};
 use super::relay::{Pipe, State, Wire};
 use crate::run::raise_open_files;
@@ -78,6 +78,11 @@ fn door(plan: &Plan, members: usize, place: usize, member: usize) -> SocketAddr 
     plan.at(2 * members + 1 + place * members + member)
 }
 
+/// The endpoint at a relay.
+fn address(plan: &Plan, door: SocketAddr) -> String {
+    format!("{}://{door}", scheme(plan.tls))
+}
+
 /// The place of the clients, by its number.
 fn clients(plan: &Plan) -> Option<usize> {
     let from = &plan.wan.as_ref()?.from;
@@ -87,7 +92,7 @@ fn clients(plan: &Plan) -> Option<usize> {
 /// The endpoint at which clients reach a member.
 pub(super) fn endpoint(plan: &Plan, members: usize, number: usize, member: &Member) -> String {
     let place = clients(plan);
-    place.map_or_else(|| member.endpoint(), |place| format!("http://{}", door(plan, members, place, number)))
+    place.map_or_else(|| member.endpoint(), |place| address(plan, door(plan, members, place, number)))
 }
 
 fn routes_path(dir: &Path, place: &str) -> PathBuf {
@@ -119,7 +124,7 @@ pub(super) fn prepare(
         for endpoint in seats.chain(parts.gateways.iter_mut().map(|gateway| &mut gateway.endpoint)) {
             let member = members.iter().position(|member| member.endpoint() == *endpoint);
             let door = door(plan, members.len(), place, member.context("a member")?);
-            *endpoint = format!("http://{door}");
+            *endpoint = address(plan, door);
         }
         Committee::new(parts).context("these members are no committee")
     };
@@ -128,7 +133,7 @@ pub(super) fn prepare(
         write(&committee_path_from(dir, label), &seen)?;
         let routes: BTreeMap<String, String> = (0..members.len())
             .map(|member| {
-                let at = |place| format!("http://{}", door(plan, members.len(), place, member));
+                let at = |place| address(plan, door(plan, members.len(), place, member));
                 (at(from), at(place))
             })
             .collect();

@@ -189,7 +189,7 @@ mod tests {
             status: Arc::clone(&status),
         };
         let (stop, stopped) = watch::channel(false);
-        let server = tokio::spawn(crate::http::serve(listener, pages, stopped));
+        let server = tokio::spawn(crate::http::serve(listener, None, pages, stopped));
         assert_eq!(http(address, Some(own)).await, Holder::Starting);
         let page = serde_json::json!({ "address": own.to_string() });
         let page: crate::http::StatusSource = Arc::new(move || {

@@ -4,7 +4,7 @@
 mod progress;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use meridian_proofs::log::LogEntry;
 use meridian_proto::MAX_ENTRIES;
 use meridian_proto::convert::LogItem;
 use meridian_proto::error::{ApiError, Reason};
+use tokio::sync::Notify;
 
 use self::progress::{Looked, Progress, Turn};
 use super::Replica;
@@ -44,6 +45,10 @@ pub(super) struct Lacking {
     found: AtomicU64,
     /// How many entries of each log were looked at for every seat.
     seen: Mutex<HashMap<Address, u64>>,
+    /// Somebody wants everything looked for, whether it was lately or not.
+    hurries: AtomicBool,
+    /// The same, for whoever waits.
+    hurried: Notify,
 }
 
 /// A log in an epoch of a seat that was taken over.
@@ -74,6 +79,12 @@ impl Lacking {
         self.left.load(Ordering::Relaxed)
     }
 
+    /// Has everything that is left looked for at once.
+    pub(super) fn hurry(&self) {
+        self.hurries.store(true, Ordering::Relaxed);
+        self.hurried.notify_one();
+    }
+
     fn seen(&self) -> MutexGuard<'_, HashMap<Address, u64>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -87,9 +98,15 @@ impl Replica {
         let mut wait = TICK;
         loop {
             let seen = Arc::clone(&view.borrow_and_update());
+            if self.lacking.hurries.swap(false, Ordering::Relaxed) {
+                places.values_mut().for_each(Progress::hurry);
+            }
             let is_searched = self.take_over(&seen, &mut places).await;
             wait = if is_searched { TICK } else { wait.saturating_mul(2).min(LONGEST_WAIT) };
-            changed(&mut view, wait).await;
+            tokio::select! {
+                () = changed(&mut view, wait) => {}
+                () = self.lacking.hurried.notified() => {}
+            }
         }
     }
 

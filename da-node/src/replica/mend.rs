@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,6 +31,9 @@ impl Replica {
     pub(super) async fn repair_for_ever(self: Arc<Self>) {
         let mut waits: HashMap<BlobId, (Instant, Duration)> = HashMap::new();
         loop {
+            if self.scrub.hurries.swap(false, Ordering::Relaxed) {
+                waits.clear();
+            }
             let mut last = None;
             let mut seen = HashSet::new();
             loop {

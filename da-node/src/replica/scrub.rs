@@ -7,6 +7,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -117,6 +118,10 @@ pub(super) struct Scrub {
     woken: Notify,
     /// Something was quarantined.
     pub(super) found: Notify,
+    /// Somebody wants a pass, whether one is due or not.
+    asked: AtomicBool,
+    /// Somebody wants everything repaired, whether it was tried lately or not.
+    pub(super) hurries: AtomicBool,
 }
 
 /// Blobs to look at, in the order in which they were named.
@@ -182,6 +187,21 @@ impl Replica {
         }
     }
 
+    /// Has a pass begin now, or after the one that goes on. Says whether one does.
+    pub async fn scrub_now(&self) -> bool {
+        self.scrub.asked.store(true, Ordering::Relaxed);
+        self.scrub.woken.notify_one();
+        let pass = self.last_pass().await;
+        pass.began > pass.ended
+    }
+
+    /// Has everything tried at once that is damaged or missing.
+    pub fn repair_now(&self) {
+        self.scrub.hurries.store(true, Ordering::Relaxed);
+        self.scrub.found.notify_one();
+        self.lacking.hurry();
+    }
+
     pub(super) fn tick(&self) -> Duration {
         TICK.min(Duration::from_secs(self.settings.scrub_period_seconds))
     }
@@ -207,10 +227,12 @@ impl Replica {
             || pass.began > now
             || now >= pass.began.saturating_add(self.settings.scrub_period_seconds);
         if is_over {
+            let is_wanted = is_due || self.scrub.asked.load(Ordering::Relaxed);
             // On a full disk it could not note how far it is.
-            if !is_due || self.db.check_room(0).is_err() {
+            if !is_wanted || self.db.check_room(0).is_err() {
                 return Ok(suspect.is_some());
             }
+            self.scrub.asked.store(false, Ordering::Relaxed);
             self.check_index().await?;
             pass = Pass { began: now.max(pass.ended.saturating_add(1)), done: None, ..pass };
         }

@@ -11,6 +11,7 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use meridian_client::guard::places::Visit;
 use meridian_client::guard::{Cut, Patient};
+use meridian_client::tls::Door;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -47,6 +48,7 @@ pub(super) struct Host {
     pub(super) service: Observe<Routes>,
     pub(super) admission: Arc<Admission>,
     pub(super) rates: Arc<Rates>,
+    pub(super) door: Door,
     /// Asks connections to close once what is in work on them is done.
     pub(super) closing: CancellationToken,
     /// Cuts them.
@@ -68,8 +70,25 @@ impl Host {
     }
 }
 
+/// Lets a connection in, and answers what is asked on it.
+pub(super) async fn let_in<S>(host: Arc<Host>, accepted: Accepted<S>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let Accepted { stream, place } = accepted;
+    let admitted = tokio::select! {
+        admitted = host.door.admit(stream) => admitted,
+        () = place.visit().displaced() => None,
+        () = host.closing.cancelled() => None,
+        () = host.cut.cancelled() => None,
+    };
+    if let Some(stream) = admitted {
+        converse(host, Accepted { stream, place }).await;
+    }
+}
+
 /// Answers what is asked on a connection.
-pub(super) async fn converse<S>(host: Arc<Host>, accepted: Accepted<S>)
+async fn converse<S>(host: Arc<Host>, accepted: Accepted<S>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {

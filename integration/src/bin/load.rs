@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{ArgGroup, Parser};
 use meridian_client::chain::source::{CommitteeSource, FixedSource};
+use meridian_client::cli::args::TrustArgs;
 use meridian_client::committee_source;
 use meridian_client::fetch::Reader;
 use meridian_client::rpc::Channels;
@@ -65,6 +66,8 @@ struct Arguments {
     /// Puts the table on this page, in the place of the last one.
     #[arg(long, value_name = "PAGE")]
     record: Option<PathBuf>,
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 #[tokio::main]
@@ -79,7 +82,7 @@ async fn main() -> Result<()> {
     } else {
         let path = arguments.committee.as_deref().context("--committee is missing")?;
         let committee = Arc::new(committee_source::load(path)?);
-        let channels = Channels::new();
+        let channels = Channels::new().trusting(arguments.trust.trust()?);
         let view = FixedSource::new(Arc::clone(&committee)).view();
         let submitter = Submitter::new(view, channels.clone(), arguments.gateway.clone());
         (submitter, Reader::new(committee, channels))

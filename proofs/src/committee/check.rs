@@ -71,7 +71,9 @@ pub enum CommitteeError {
     #[error("the zero address cannot be a member")]
     ZeroAddress,
     /// An endpoint has another form.
-    #[error("endpoint {0:?} is not http://HOST:PORT of at most {MAX_ENDPOINT_LEN} bytes")]
+    #[error(
+        "endpoint {0:?} is not http://HOST:PORT or https://HOST:PORT of at most {MAX_ENDPOINT_LEN} bytes"
+    )]
     Endpoint(String),
     /// No copy, or more copies than regions.
     #[error("{min_copies} copies are asked for where 1 to {regions} are possible")]
@@ -187,12 +189,11 @@ fn check_members(parts: &CommitteeParts) -> Result<(), CommitteeError> {
     Ok(())
 }
 
-/// Whether this is `http://HOST:PORT`: a name or IPv4 address, or an IPv6 address in brackets; a port without leading
-/// zeros.
+/// Whether this is `http://HOST:PORT` or `https://HOST:PORT`: a name or IPv4 address, or an IPv6 address in brackets; a port
+/// without leading zeros.
 fn is_endpoint(endpoint: &str) -> bool {
-    let Some((host, port)) = endpoint.strip_prefix("http://").and_then(|rest| rest.rsplit_once(':')) else {
-        return false;
-    };
+    let rest = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
+    let Some((host, port)) = rest.and_then(|rest| rest.rsplit_once(':')) else { return false };
     let host_is_right = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => {

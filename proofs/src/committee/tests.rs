@@ -256,13 +256,20 @@ fn members_are_checked() {
 #[test]
 fn endpoints_have_one_form() {
     let named = |len: usize| format!("http://{}:1", "h".repeat(len - "http://:1".len()));
+    let secured = |len: usize| format!("https://{}:1", "h".repeat(len - "https://:1".len()));
     for endpoint in [
         "http://localhost:1",
         "http://10.0.0.1:65535",
         "http://[::1]:7000",
         "http://sds_1.example.org:443",
+        "https://localhost:1",
+        "https://10.0.0.1:65535",
+        "https://[::1]:7000",
+        "https://sds_1.example.org:443",
         &named(MAX_ENDPOINT_LEN - 1),
         &named(MAX_ENDPOINT_LEN),
+        &secured(MAX_ENDPOINT_LEN - 1),
+        &secured(MAX_ENDPOINT_LEN),
     ] {
         accepted(|parts| parts.seats[0].endpoint = endpoint.into());
         accepted(|parts| parts.gateways[0].endpoint = endpoint.into());
@@ -270,8 +277,15 @@ fn endpoints_have_one_form() {
     for endpoint in [
         "",
         "localhost:1",
-        "https://localhost:1",
+        "ftp://localhost:1",
         "HTTP://localhost:1",
+        "HTTPS://localhost:1",
+        "https://localhost",
+        "https://:1",
+        "https://localhost:0",
+        "https://localhost:1/",
+        "https://user@localhost:1",
+        "https://http://localhost:1",
         "http://localhost",
         "http://:1",
         "http://localhost:",
@@ -286,6 +300,7 @@ fn endpoints_have_one_form() {
         "http://[::1:1",
         "http://[localhost]:1",
         &named(MAX_ENDPOINT_LEN + 1),
+        &secured(MAX_ENDPOINT_LEN + 1),
     ] {
         let error = CommitteeError::Endpoint(endpoint.into());
         assert_eq!(refused(|parts| parts.seats[0].endpoint = endpoint.into()), error);

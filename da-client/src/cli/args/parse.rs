@@ -6,12 +6,21 @@ use meridian_proofs::ids::Namespace;
 
 use super::Since;
 
-/// An endpoint: http://HOST:PORT, where the scheme may be left out.
+/// An endpoint: http://HOST:PORT or https://HOST:PORT, where http:// may be left out.
 pub(super) fn endpoint(text: &str) -> Result<String, String> {
+    url(text, &["http", "https"], "not of the form http://HOST:PORT or https://HOST:PORT")
+}
+
+/// An endpoint without TLS: http://HOST:PORT, where the scheme may be left out.
+pub(super) fn plain_endpoint(text: &str) -> Result<String, String> {
+    url(text, &["http"], "not of the form http://HOST:PORT")
+}
+
+fn url(text: &str, schemes: &[&str], otherwise: &str) -> Result<String, String> {
     let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let uri: http::Uri = url.parse().map_err(|error| format!("{error}"))?;
-    if uri.authority().is_none() || uri.scheme_str() != Some("http") {
-        return Err("not of the form http://HOST:PORT".to_owned());
+    if uri.authority().is_none() || !uri.scheme_str().is_some_and(|scheme| schemes.contains(&scheme)) {
+        return Err(otherwise.to_owned());
     }
     Ok(url.trim_end_matches('/').to_owned())
 }
@@ -125,9 +134,12 @@ mod tests {
     fn endpoints() {
         assert_eq!(endpoint("127.0.0.1:80"), Ok("http://127.0.0.1:80".to_owned()));
         assert_eq!(endpoint("http://a.example:1/"), Ok("http://a.example:1".to_owned()));
-        for text in ["", "https://a:1", "ftp://a:1", "http://", "a b"] {
-            assert!(endpoint(text).is_err(), "{text}");
+        assert_eq!(endpoint("https://a.example:1/"), Ok("https://a.example:1".to_owned()));
+        for text in ["", "ftp://a:1", "http://", "https://", "a b"] {
+            assert!(endpoint(text).is_err() && plain_endpoint(text).is_err(), "{text}");
         }
+        assert_eq!(plain_endpoint("a:1"), Ok("http://a:1".to_owned()));
+        assert!(plain_endpoint("https://a:1").is_err());
     }
 
     proptest! {

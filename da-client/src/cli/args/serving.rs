@@ -7,8 +7,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use meridian_proofs::ids::Namespace;
 use meridian_proofs::shape::MAX_PAYLOAD;
 
-use super::KeyArgs;
 use super::parse::{duration, endpoint, namespace};
+use super::{KeyArgs, ServingArgs};
 use crate::altda::KECCAK_LIMIT;
 
 /// Arguments of `da light`.
@@ -41,9 +41,13 @@ pub struct LightArgs {
     /// Follow checkpoints that enough regions cosigned too, between anchors; without a chain there is nothing else
     #[arg(long)]
     pub checkpoints: bool,
-    /// HTTP ports of other light clients, separated by commas, to compare checkpoints with: http://HOST:PORT
+    /// HTTP ports of other light clients, separated by commas, to compare checkpoints with:
+    /// http://HOST:PORT or https://HOST:PORT
     #[arg(long, value_delimiter = ',', value_name = "URL", value_parser = endpoint)]
     pub peers: Vec<String>,
+    /// With what it is shown.
+    #[command(flatten)]
+    pub serving: ServingArgs,
 }
 
 /// The commands about a light client that runs.
@@ -114,6 +118,9 @@ pub struct AltDaArgs {
     /// Keep a copy of everything that passes in this folder, and read from there first
     #[arg(long, value_name = "DIR")]
     pub archive: Option<PathBuf>,
+    /// With what it is served.
+    #[command(flatten)]
+    pub serving: ServingArgs,
 }
 
 /// Whether batchers may be told to leave.

@@ -94,6 +94,12 @@ impl Progress {
         due.map(|(start, open)| (*start, open.end)).collect()
     }
 
+    /// The time of every block has come.
+    pub(super) fn hurry(&mut self) {
+        let now = Instant::now();
+        self.open.values_mut().for_each(|open| open.again = now);
+    }
+
     /// The entry of a block with which its next turn begins.
     pub(super) fn next_in(&self, start: u64) -> u64 {
         self.open.get(&start).and_then(|open| open.untried).unwrap_or(start)
@@ -112,5 +118,27 @@ impl Progress {
             let again = Instant::now() + wait;
             self.open.insert(start, Open { end, left: failed + missing, wait, again, found, untried });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hurry_makes_every_block_due_once() {
+        let failed = Looked { failed: 1, missing: 0, found: 0, untried: None };
+        let mut progress = Progress::from(0);
+        for block in [(0, 10), (10, 20)] {
+            progress.note(block, &failed);
+            progress.note(block, &failed);
+        }
+        assert!(progress.due(0).is_empty());
+        progress.hurry();
+        assert_eq!(progress.due(0), [(0, 10), (10, 20)]);
+        progress.note((0, 10), &failed);
+        assert_eq!(progress.due(0), [(10, 20)]);
+        tokio::time::advance(LONGEST_WAIT).await;
+        assert_eq!(progress.due(0), [(0, 10), (10, 20)]);
     }
 }

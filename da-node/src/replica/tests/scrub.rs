@@ -239,3 +239,34 @@ async fn a_pass_goes_on_where_it_was_and_ends() {
     assert!(replica.scrub_next().await.unwrap());
     assert_eq!(replica.rows.pass().unwrap().done, Some(ids[0]));
 }
+
+#[tokio::test]
+async fn a_pass_that_is_asked_for_begins_whether_it_is_due_or_not() {
+    let net = Net::alone().await;
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings { scrub_period_seconds: 1000, ..Settings::default() };
+    let replica = net.open_with(settings, 1, folder.path()).await;
+    for _ in 0..200 {
+        if replica.status().await.unwrap().scrubbed_at != 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let blob = Blob::of(3000, 1);
+    send(&replica, net.upload(1, &blob)).await.unwrap();
+    replica.shutdown().await;
+    assert!(!replica.scrub_next().await.unwrap(), "none is due");
+    assert!(!replica.scrub_now().await);
+    assert!(replica.scrub_next().await.unwrap());
+    assert_eq!(replica.rows.pass().unwrap().done, Some(blob.id()));
+    // The next one follows that.
+    assert!(replica.scrub_now().await);
+    let mut passes = 1;
+    for _ in 0..3 {
+        let began = replica.rows.pass().unwrap().began;
+        replica.scrub_next().await.unwrap();
+        passes += usize::from(replica.rows.pass().unwrap().began != began);
+    }
+    assert_eq!(passes, 2);
+    assert!(!replica.scrub_next().await.unwrap(), "nobody has asked again");
+}

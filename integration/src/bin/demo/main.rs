@@ -14,7 +14,9 @@ use anyhow::{Context, Result, bail, ensure};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use meridian_client::rpc::Channels;
+use meridian_client::tls::{Trust, TrustSettings};
 use meridian_integration::metrics::metric;
+use meridian_node::devnet::ca_path;
 use meridian_proofs::committee::Committee;
 use meridian_proofs::encode::encode;
 use meridian_proofs::hash::Blake3;
@@ -297,7 +299,9 @@ impl Demo {
 
         let runtime = tokio::runtime::Runtime::new()?;
         let (held, answered) = runtime.block_on(async {
-            let rpc = Channels::default().replica(&seat.endpoint)?;
+            let ca = Some(ca_path(&self.network));
+            let trust = Trust::new(TrustSettings { ca, ..TrustSettings::default() })?;
+            let rpc = Channels::new().trusting(trust).replica(&seat.endpoint)?;
             let held = rpc.rows(blob.id(), range, blob.shape().row_bytes(), true).await;
             let answered = rpc.rows(blob.id(), range, blob.shape().row_bytes(), false).await;
             anyhow::Ok((held, answered))
@@ -391,8 +395,9 @@ impl Demo {
     fn run_with(&self, program: &str, words: &[&str], committee_file: bool) -> Result<Ran> {
         let begun = Instant::now();
         let mut command = Command::new(self.bin.join(program));
-        command.args(words).env("MERIDIAN_GATEWAY", format!("http://127.0.0.1:{BASE_PORT}"));
-        for name in ["MERIDIAN_COMMITTEE", "MERIDIAN_CHAIN", "MERIDIAN_CONTRACT"] {
+        command.args(words).env("MERIDIAN_GATEWAY", format!("https://127.0.0.1:{BASE_PORT}"));
+        command.env("MERIDIAN_CA", ca_path(&self.network));
+        for name in ["MERIDIAN_COMMITTEE", "MERIDIAN_CHAIN", "MERIDIAN_CONTRACT", "MERIDIAN_PIN"] {
             command.env_remove(name);
         }
         if committee_file {
