@@ -19,8 +19,9 @@ use rustls::SupportedProtocolVersion;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 pub use accept::{Door, MAX_HANDSHAKES};
+pub use connect::pages;
 pub(crate) use connect::{Opener, open};
-pub use files::{TlsError, Validity, validity};
+pub use files::{TlsError, Validity, pin, validity};
 pub use identity::{Acceptor, Event, Identity, IdentityFiles, Observer, Purpose};
 pub use pin::{Pin, PinError};
 pub use trust::{ClientFiles, Trust, TrustSettings};

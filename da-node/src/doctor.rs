@@ -8,14 +8,16 @@ use std::path::{Path, PathBuf};
 use meridian_client::rpc::Channels;
 use serde::Serialize;
 
-use crate::config::host::{Chain, Listen, Node};
+use crate::config::host::{Chain, Listen, Node, Tls};
 use crate::config::roles::{GatewayConfig, ReplicaConfig};
 use crate::config::{self, ConfigError, Override};
 use crate::run;
+use crate::server::tls;
 use crate::store::Role;
 
 use ports::Holder;
 
+mod certificate;
 mod clock;
 mod committee;
 mod disk;
@@ -122,6 +124,7 @@ struct Subject {
     node: Node,
     chain: Chain,
     listen: Listen,
+    tls: Tls,
     /// Most connections at a time.
     connections: usize,
     /// Bytes of all memory budgets together.
@@ -143,7 +146,7 @@ impl Subject {
 
 impl From<GatewayConfig> for Subject {
     fn from(config: GatewayConfig) -> Self {
-        let GatewayConfig { node, chain, listen, server, gateway, anchor, .. } = config;
+        let GatewayConfig { node, chain, listen, tls, server, gateway, anchor, .. } = config;
         let account = anchor.is_on().then(|| {
             let password = (!anchor.password_file.as_os_str().is_empty()).then_some(anchor.password_file);
             (anchor.key, password)
@@ -153,6 +156,7 @@ impl From<GatewayConfig> for Subject {
             node,
             chain,
             listen,
+            tls,
             connections: server.max_connections,
             budgets: gateway.memory_bytes.saturating_add(gateway.row_buffer_bytes),
             max_bytes: 0,
@@ -163,7 +167,7 @@ impl From<GatewayConfig> for Subject {
 
 impl From<ReplicaConfig> for Subject {
     fn from(config: ReplicaConfig) -> Self {
-        let ReplicaConfig { node, chain, listen, server, storage, replica, .. } = config;
+        let ReplicaConfig { node, chain, listen, tls, server, storage, replica, .. } = config;
         let rebuilds = replica.rebuild_memory_bytes.saturating_mul(2);
         let budgets =
             replica.upload_memory_bytes.saturating_add(rebuilds).saturating_add(replica.cache_bytes);
@@ -172,6 +176,7 @@ impl From<ReplicaConfig> for Subject {
             node,
             chain,
             listen,
+            tls,
             connections: server.max_connections,
             budgets,
             max_bytes: storage.max_bytes,
@@ -214,10 +219,22 @@ pub async fn examine(file: &Path, overrides: &[Override]) -> Report {
             Channels::new()
         }
     };
+    let channels = match tls::trust_once(&subject.tls) {
+        Ok(trust) => channels.trusting(trust),
+        Err(error) => {
+            let advice = "correct the files of [tls] that say whom to trust";
+            checks.push(Finding::problem("trust", format!("{error:#}"), advice));
+            channels
+        }
+    };
+    let now = crate::clock::Clock::system().now();
+    checks.push(certificate::look(&subject, now));
     let (view, finding) = committee::look(&subject).await;
     checks.push(finding);
-    let (mut grpc, http) =
-        (ports::grpc(&subject, &channels, address).await, ports::http(subject.listen.http, address).await);
+    let ours = certificate::ours(&subject);
+    let grpc = ports::grpc(&subject, ours.as_ref(), address);
+    let http = ports::http(subject.listen.http, ours.as_ref(), address);
+    let (mut grpc, http) = (grpc.await, http.await);
     if (&grpc, &http) == (&Holder::Foreign, &Holder::Starting) {
         // It has its port and does not answer there yet.
         grpc = Holder::Starting;
@@ -225,7 +242,6 @@ pub async fn examine(file: &Path, overrides: &[Override]) -> Report {
     checks.push(ports::judge("grpc-port", "listen.grpc", subject.listen.grpc, &grpc));
     checks.push(ports::judge("http-port", "listen.http", subject.listen.http, &http));
     if let Some(view) = &view {
-        let now = crate::clock::Clock::system().now();
         if let Some(address) = address {
             checks.push(committee::membership(&subject, view, &address, now));
         }

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -14,6 +15,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tower::ServiceExt;
 
@@ -81,6 +83,20 @@ pub(crate) async fn open(
         explained(error)
     })?;
     Ok(TokioIo::new(Box::new(Heard { stream, is_tls, is_new: true })))
+}
+
+/// Opens a connection with TLS to a port with HTTP pages, whose other side is trusted as `trust` says.
+///
+/// # Errors
+/// Nobody listens there, or it is somebody else.
+pub async fn pages(
+    address: SocketAddr,
+    trust: &Trust,
+) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static> {
+    let config = trust.pages().ok_or_else(|| io::Error::other("tls: whom to trust cannot be read"))?;
+    let stream = TcpStream::connect(address).await?;
+    let name = ServerName::IpAddress(address.ip().into());
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(explained)
 }
 
 /// A connection over TCP. Names with several addresses are tried at all of them.

@@ -151,6 +151,16 @@ pub fn validity(path: &Path) -> Result<Validity, TlsError> {
     validity_of(first).map_err(|problem| TlsError::unusable(path, problem))
 }
 
+/// The pin of the first certificate in a file: who trusts it trusts this host and no other.
+///
+/// # Errors
+/// It cannot be read, or there is none in it.
+pub fn pin(path: &Path) -> Result<Pin, TlsError> {
+    let chain = certificates(path)?;
+    let first = chain.first().ok_or_else(|| TlsError::unusable(path, "no certificate"))?;
+    Pin::of(first).map_err(|error| TlsError::unusable(path, error))
+}
+
 /// When a certificate is valid.
 pub(super) fn validity_of(certificate: &CertificateDer<'_>) -> Result<Validity, String> {
     let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| error.to_string())?;

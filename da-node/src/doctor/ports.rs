@@ -8,8 +8,10 @@ use axum::body::Body;
 use http::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use meridian_client::rpc::Channels;
+use meridian_client::tls::{self, Trust};
 use meridian_proofs::Address;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::{Finding, Subject, peers};
@@ -38,18 +40,22 @@ pub(super) enum Holder {
 }
 
 /// Who has the port of gRPC.
-pub(super) async fn grpc(subject: &Subject, channels: &Channels, own: Option<Address>) -> Holder {
+pub(super) async fn grpc(subject: &Subject, ours: Option<&Trust>, own: Option<Address>) -> Holder {
     let address = subject.listen.grpc;
     if let Some(holder) = vacant(address).await {
         return holder;
     }
-    let endpoint = format!("http://{}", reached_at(address));
+    let (scheme, channels) = match ours {
+        Some(ours) => ("https", Channels::new().trusting(ours.clone())),
+        None => ("http", Channels::new()),
+    };
+    let endpoint = format!("{scheme}://{}", reached_at(address));
     let other = match subject.role {
         Role::Gateway => Role::Replica,
         Role::Replica => Role::Gateway,
     };
     for role in [subject.role, other] {
-        if let Ok(answer) = peers::status(role, channels, &endpoint).await {
+        if let Ok(answer) = peers::status(role, &channels, &endpoint).await {
             return whose(answer.address, own);
         }
     }
@@ -57,11 +63,13 @@ pub(super) async fn grpc(subject: &Subject, channels: &Channels, own: Option<Add
 }
 
 /// Who has the port of the HTTP pages.
-pub(super) async fn http(address: SocketAddr, own: Option<Address>) -> Holder {
+pub(super) async fn http(address: SocketAddr, ours: Option<&Trust>, own: Option<Address>) -> Holder {
     if let Some(holder) = vacant(address).await {
         return holder;
     }
-    let page = tokio::time::timeout(ANSWER_WITHIN, page(reached_at(address))).await;
+    // Pages that only this machine reaches come without TLS.
+    let ours = ours.filter(|_| !address.ip().to_canonical().is_loopback());
+    let page = tokio::time::timeout(ANSWER_WITHIN, page(reached_at(address), ours)).await;
     let Some((status, page)) = page.ok().flatten() else { return Holder::Foreign };
     match page["address"].as_str().and_then(|address| address.parse().ok()) {
         Some(address) => whose(address, own),
@@ -75,8 +83,17 @@ fn whose(address: Address, own: Option<Address>) -> Holder {
 }
 
 /// Asks for `/status`.
-async fn page(address: SocketAddr) -> Option<(StatusCode, Value)> {
-    let stream = TcpStream::connect(address).await.ok()?;
+async fn page(address: SocketAddr, ours: Option<&Trust>) -> Option<(StatusCode, Value)> {
+    match ours {
+        Some(ours) => ask(tls::pages(address, ours).await.ok()?, address).await,
+        None => ask(TcpStream::connect(address).await.ok()?, address).await,
+    }
+}
+
+async fn ask<S>(stream: S, address: SocketAddr) -> Option<(StatusCode, Value)>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
     let talk = async {
         let request = Request::get("/status").header("host", address.to_string()).body(Body::empty()).ok()?;
@@ -190,18 +207,18 @@ mod tests {
         };
         let (stop, stopped) = watch::channel(false);
         let server = tokio::spawn(crate::http::serve(listener, None, pages, stopped));
-        assert_eq!(http(address, Some(own)).await, Holder::Starting);
+        assert_eq!(http(address, None, Some(own)).await, Holder::Starting);
         let page = serde_json::json!({ "address": own.to_string() });
         let page: crate::http::StatusSource = Arc::new(move || {
             let page = page.clone();
             Box::pin(async move { page })
         });
         assert!(status.set(page).is_ok());
-        assert_eq!(http(address, Some(own)).await, Holder::Ours);
-        assert_eq!(http(address, None).await, Holder::Other(own));
+        assert_eq!(http(address, None, Some(own)).await, Holder::Ours);
+        assert_eq!(http(address, None, None).await, Holder::Other(own));
         stop.send_replace(true);
         server.await.unwrap().unwrap();
-        assert_eq!(http(address, Some(own)).await, Holder::Nobody);
+        assert_eq!(http(address, None, Some(own)).await, Holder::Nobody);
 
         // One that takes connections and says nothing of sense.
         let listener = TcpListener::bind(address).await.unwrap();
@@ -211,7 +228,7 @@ mod tests {
                 tokio::io::AsyncWriteExt::write_all(&mut stream, b"220 hello\r\n").await.unwrap();
             }
         });
-        assert_eq!(http(address, Some(own)).await, Holder::Foreign);
+        assert_eq!(http(address, None, Some(own)).await, Holder::Foreign);
         mute.abort();
     }
 }

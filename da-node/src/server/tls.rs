@@ -87,12 +87,20 @@ fn count_reload(is_used: bool) {
     metrics::get().tls_reloads.add(1, &[KeyValue::new("result", result)]);
 }
 
+/// Whom the host trusts, as its files are now.
+///
+/// # Errors
+/// One of the files is of no use.
+pub fn trust_once(tls: &Tls) -> Result<Trust> {
+    Trust::new(tls.trust()).context("cannot use the files of [tls]")
+}
+
 /// Whom the host trusts, with files that are looked at as long as it runs.
 ///
 /// # Errors
 /// One of the files is of no use.
 pub fn trust(tls: &Tls) -> Result<Trust> {
-    let trust = Trust::new(tls.trust()).context("cannot use the files of [tls]")?;
+    let trust = trust_once(tls)?;
     tokio::spawn(trust.clone().keep_looking(count_reload));
     Ok(trust)
 }
