@@ -129,7 +129,7 @@ metrics! {
     request_seconds: Histogram<f64>, "meridian_request_seconds", "s", ["method"];
     /// Requests being served now.
     requests_in_flight: UpDownCounter<i64>, "meridian_requests_in_flight", "{request}", [];
-    /// Requests that were not taken: their address asked too often (`rate`) or has too many in work (`address`), the host has too many in work (`full`), or their body did not come in time (`slow`).
+    /// Requests that were not taken: their address asked too often (`rate`), has too many in work (`address`) or does not take its answers (`unread`), the host has too many in work (`full`), or their body did not come in time (`slow`).
     refused_requests: Counter<u64>, "meridian_refused_requests_total", "{request}", ["reason"];
     /// Connections that are open.
     connections: UpDownCounter<i64>, "meridian_connections", "{connection}", [];

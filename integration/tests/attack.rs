@@ -22,9 +22,11 @@ use tokio::time::{Instant, sleep};
 /// Seconds of each attack unless `MERIDIAN_ATTACK_SECONDS` says otherwise.
 const SECONDS: u64 = 5;
 /// How long a member may take to be what it was before.
-const RECOVERY: Duration = Duration::from_secs(60);
+const RECOVERY: Duration = Duration::from_secs(20);
 /// What memory may be above the level before, beside a tenth of it: what an allocator keeps, and what the honest put.
-const MEMORY_MARGIN: f64 = 48.0 * 1024.0 * 1024.0;
+const MEMORY_MARGIN: f64 = 64.0 * 1024.0 * 1024.0;
+/// The same for all attacks together.
+const MEMORY_MARGIN_OF_ALL: f64 = 3.0 * MEMORY_MARGIN;
 /// What open files and tasks may be above the level before: honest clients come and go, and stores open files.
 const FILES_MARGIN: f64 = 48.0;
 const TASKS_MARGIN: f64 = 48.0;
@@ -60,12 +62,12 @@ impl Attacked {
     }
 
     /// Waits until what it takes is what it was.
-    async fn recover(&self, before: Level, after: &str) -> Result<Level> {
+    async fn recover(&self, before: Level, margin: f64, after: &str) -> Result<Level> {
         let deadline = Instant::now() + RECOVERY;
         loop {
             let now = self.level();
             if let Ok(now) = now
-                && now.memory <= before.memory * 1.1 + MEMORY_MARGIN
+                && now.memory <= before.memory * 1.1 + margin
                 && now.files <= before.files + FILES_MARGIN
                 && now.tasks <= before.tasks + TASKS_MARGIN
             {
@@ -108,8 +110,10 @@ async fn attacks_leave_nothing_behind_and_harm_nobody() -> Result<()> {
         pin(&members)?;
     }
 
-    // The rows of a large blob are what unread answers are made of; putting it warms everything up as well.
-    let large = network.submitter().put(payload::noise(4 << 20, 1), &options(), &Silent).await?;
+    // What long payloads leave behind for the next one is no attacker's doing.
+    network.submitter().put(payload::noise(32 << 20, 1), &options(), &Silent).await?;
+    // The rows of a large blob are what unread answers are made of.
+    let large = network.submitter().put(payload::noise(4 << 20, 2), &options(), &Silent).await?;
     let committee = network.committee();
     let mut attacked = Vec::new();
     for (place, role) in ["gateway", "replica"].into_iter().enumerate() {
@@ -137,10 +141,14 @@ async fn attacks_leave_nothing_behind_and_harm_nobody() -> Result<()> {
     let quiet = honest.seen();
     println!("{}", show("nobody attacks", &quiet));
     ensure!(quiet.failures.is_empty(), "failures before any attack: {:?}", quiet.failures);
-    let before = attacked.iter().map(Attacked::level).collect::<Result<Vec<_>>>()?;
+    let levels = || attacked.iter().map(Attacked::level).collect::<Result<Vec<_>>>();
+    let first = levels()?;
 
     let mut broken = Vec::new();
     for (name, attack) in attack::ALL.iter().filter(|(name, _)| only.as_deref().is_none_or(|o| *name == o)) {
+        let before = levels().with_context(|| format!("before {name}"))?;
+        let between = honest.seen();
+        broken.extend(between.failures.into_iter().map(|failure| format!("before {name}: {failure}")));
         let until = Instant::now() + Duration::from_secs(seconds);
         let running = attacked.iter().map(|attacked| attack(Aim { until, ..attacked.aim }));
         let running: Vec<_> = running.map(tokio::spawn).collect();
@@ -161,7 +169,7 @@ async fn attacks_leave_nothing_behind_and_harm_nobody() -> Result<()> {
                 Ok(_) => {}
                 Err(error) => broken.push(format!("{error:#}")),
             }
-            match attacked.recover(*before, name).await {
+            match attacked.recover(*before, MEMORY_MARGIN, name).await {
                 Ok(after) => println!(
                     "  {}: {:.0} MiB, {} files, {} tasks",
                     attacked.member.name,
@@ -184,6 +192,11 @@ async fn attacks_leave_nothing_behind_and_harm_nobody() -> Result<()> {
         }
         if seen.times().count == 0 {
             broken.push(format!("{name}: no honest request was answered"));
+        }
+    }
+    for (attacked, first) in attacked.iter().zip(first) {
+        if let Err(error) = attacked.recover(first, MEMORY_MARGIN_OF_ALL, "all attacks").await {
+            broken.push(format!("{error:#}"));
         }
     }
     let last = honest.stop().await;

@@ -274,6 +274,8 @@ documented! {
         pub max_requests: usize,
         /// Most calls at a time of one address.
         pub max_requests_per_address: usize,
+        /// Bytes of answers that one address may leave untaken; beyond them no answer to it goes on, and no call of it is taken.
+        pub max_unread_bytes_per_address: usize,
         /// Calls a second of one address, twice as many after a pause; a new connection counts as ten. 0 for no limit.
         pub requests_per_second: u32,
         /// HTTP/2 frames a second of one address that ask for nothing, as pings and resets; who sends more is cut off. 0 for no
@@ -312,6 +314,7 @@ impl Default for Server {
             max_connections_per_address: 128,
             max_requests: 4096,
             max_requests_per_address: 1024,
+            max_unread_bytes_per_address: 32 << 20,
             requests_per_second: 5_000,
             control_frames_per_second: 2_000,
             max_concurrent_streams: 256,
@@ -399,6 +402,7 @@ pub fn check(server: &Server, log: &Log, telemetry: &Telemetry) -> Result<(), St
         ("max_connections_per_address", wide(server.max_connections_per_address)),
         ("max_requests", wide(server.max_requests)),
         ("max_requests_per_address", wide(server.max_requests_per_address)),
+        ("max_unread_bytes_per_address", wide(server.max_unread_bytes_per_address)),
         ("max_concurrent_streams", server.max_concurrent_streams.into()),
         ("max_header_bytes", server.max_header_bytes.into()),
         ("greeting_ms", server.greeting_ms),

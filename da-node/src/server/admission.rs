@@ -19,17 +19,49 @@ const BUSY: Duration = Duration::from_millis(250);
 const HEALTH: &str = "/grpc.health.v1.Health/";
 
 /// Decides which requests are taken.
+#[derive(Debug)]
 pub(super) struct Admission {
     most: usize,
     per_address: usize,
     rates: Arc<Rates>,
     in_work: AtomicUsize,
-    origins: Mutex<HashMap<Origin, usize>>,
+    most_unread: usize,
+    origins: Mutex<HashMap<Origin, Share>>,
+}
+
+/// What is in work for an address.
+#[derive(Debug, Default)]
+struct Share {
+    requests: usize,
+    unread: Arc<AtomicUsize>,
+}
+
+/// Bytes of answers that one address was given and has not taken.
+#[derive(Clone, Debug)]
+pub(super) struct Unread {
+    bytes: Arc<AtomicUsize>,
+    most: usize,
+}
+
+impl Unread {
+    pub(super) fn has_room(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) < self.most
+    }
+
+    pub(super) fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn remove(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
 }
 
 /// A request that was taken, in work until this is dropped.
+#[derive(Debug)]
 pub(super) struct Taken {
     admission: Arc<Admission>,
+    unread: Unread,
     origin: Option<Origin>,
     is_counted: bool,
     _in_use: InUse,
@@ -42,6 +74,7 @@ impl Admission {
             per_address: settings.max_requests_per_address,
             rates,
             in_work: AtomicUsize::new(0),
+            most_unread: settings.max_unread_bytes_per_address,
             origins: Mutex::default(),
         })
     }
@@ -49,21 +82,32 @@ impl Admission {
     /// Takes a request, or says why not.
     pub(super) fn take(self: &Arc<Self>, visit: &Arc<Visit>, path: &str) -> Result<Taken, ApiError> {
         let origin = visit.origin();
+        let mut unread = Unread { bytes: Arc::default(), most: self.most_unread };
         if let Some(origin) = origin {
             self.rates.request(origin).map_err(|wait| {
                 refused("rate", "this address asks too often", wait.max(Duration::from_millis(1)))
             })?;
             let mut origins = self.origins();
-            let count = origins.entry(origin).or_default();
-            if *count >= self.per_address {
+            let share = origins.entry(origin).or_default();
+            if share.requests >= self.per_address {
                 let text = format!("this address has {} requests in work", self.per_address);
                 return Err(refused("address", &text, BUSY));
             }
-            *count += 1;
+            unread.bytes = Arc::clone(&share.unread);
+            if !unread.has_room() {
+                let text = format!("this address has {} bytes of answers to take", self.most_unread);
+                return Err(refused("unread", &text, BUSY));
+            }
+            share.requests += 1;
         }
         // From here on dropping it gives everything back.
-        let mut taken =
-            Taken { admission: Arc::clone(self), origin, is_counted: false, _in_use: visit.request() };
+        let mut taken = Taken {
+            admission: Arc::clone(self),
+            unread,
+            origin,
+            is_counted: false,
+            _in_use: visit.request(),
+        };
         if !path.starts_with(HEALTH) {
             let more = |count: usize| (count < self.most).then_some(count + 1);
             if self.in_work.try_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
@@ -75,8 +119,14 @@ impl Admission {
         Ok(taken)
     }
 
-    fn origins(&self) -> MutexGuard<'_, HashMap<Origin, usize>> {
+    fn origins(&self) -> MutexGuard<'_, HashMap<Origin, Share>> {
         self.origins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taken {
+    pub(super) fn unread(&self) -> &Unread {
+        &self.unread
     }
 }
 
@@ -92,9 +142,9 @@ impl Drop for Taken {
         }
         let Some(origin) = self.origin else { return };
         let mut origins = self.admission.origins();
-        if let Some(count) = origins.get_mut(&origin) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(share) = origins.get_mut(&origin) {
+            share.requests -= 1;
+            if share.requests == 0 {
                 origins.remove(&origin);
             }
         }
@@ -124,13 +174,31 @@ mod tests {
     }
 
     #[test]
+    fn who_takes_no_answers_is_given_no_more() {
+        let settings = Settings { max_unread_bytes_per_address: 100, ..Settings::default() };
+        let admission = Admission::new(&settings, Arc::new(Rates::new(&settings)));
+        let places = places();
+        let (one, two) = (visitor(&places, 1), visitor(&places, 2));
+        let first = admission.take(one.visit(), "/a").unwrap();
+        first.unread().add(99);
+        let second = admission.take(one.visit(), "/a").unwrap();
+        second.unread().add(1);
+        assert!(!first.unread().has_room());
+        assert_eq!(admission.take(one.visit(), "/a").unwrap_err().reason, Reason::TooManyRequests);
+        assert!(admission.take(two.visit(), "/a").unwrap().unread().has_room());
+        first.unread().remove(1);
+        assert!(admission.take(one.visit(), "/a").is_ok());
+        second.unread().remove(99);
+    }
+
+    #[test]
     fn shares_and_the_whole_hold_at_their_boundary() {
         let (admission, places) = (admission(3, 2), places());
         let (one, two) = (visitor(&places, 1), visitor(&places, 2));
         let take = |place: &Place, path| admission.take(place.visit(), path);
         let first = take(&one, "/a").unwrap();
         let second = take(&one, "/a").unwrap();
-        let refused = take(&one, "/a").err().unwrap();
+        let refused = take(&one, "/a").unwrap_err();
         assert_eq!((refused.reason, refused.retry_after), (Reason::TooManyRequests, Some(BUSY)));
         let third = take(&two, "/a").unwrap();
         assert!(take(&two, "/a").is_err(), "all are in work");

@@ -22,7 +22,7 @@ use tonic::codegen::http::{Request, Response};
 use tonic::service::Routes;
 
 use super::accept::Accepted;
-use super::admission::{Admission, Taken};
+use super::admission::Admission;
 use super::frames::Counted;
 use super::observe::{Observe, ObservedBody};
 use super::paced::Paced;
@@ -233,7 +233,7 @@ struct Answers {
     stall: Duration,
 }
 
-type AnswerBody = Followed<ObservedBody<Body>, Option<Taken>>;
+type AnswerBody = Followed<ObservedBody<Body>>;
 
 impl hyper::service::Service<Request<Incoming>> for Answers {
     type Response = Response<AnswerBody>;

@@ -20,6 +20,7 @@ const FORGET_EVERY: Duration = Duration::from_secs(1);
 type Limiter = DefaultKeyedRateLimiter<Origin>;
 
 /// What each address may do in a second.
+#[derive(Debug)]
 pub(super) struct Rates {
     requests: Option<Limiter>,
     frames: Option<Limiter>,

@@ -4,6 +4,7 @@
 //! answers in memory, and nobody who writes ever waits. Every piece of an answer therefore says when it has gone out.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -11,10 +12,14 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
+
+use super::admission::Taken;
 
 /// Bytes that have to be taken, or all that is there, for the time to begin anew: no peer lives on single bytes.
 const ENOUGH: usize = 16 << 10;
+/// How often an answer looks whether its address has taken enough of others for it to go on.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What goes out on one connection.
 #[derive(Debug, Default)]
@@ -49,12 +54,12 @@ impl Outgoing {
         self.answers().waiting.is_empty()
     }
 
-    fn answer(self: &Arc<Self>) -> Arc<Answer> {
+    fn answer(self: &Arc<Self>, taken: Option<Taken>) -> Arc<Answer> {
         let mut answers = self.answers();
         let number = answers.next;
         answers.next += 1;
         answers.waiting.insert(number, Waiting { bytes: 0, taken: 0, since: Instant::now() });
-        Arc::new(Answer { outgoing: Arc::clone(self), number })
+        Arc::new(Answer { outgoing: Arc::clone(self), number, taken })
     }
 
     fn answers(&self) -> MutexGuard<'_, Answers> {
@@ -67,6 +72,8 @@ impl Outgoing {
 struct Answer {
     outgoing: Arc<Outgoing>,
     number: u64,
+    /// The request, in work until all of its answer has gone out.
+    taken: Option<Taken>,
 }
 
 impl Answer {
@@ -76,7 +83,14 @@ impl Answer {
         }
     }
 
+    fn may_go_on(&self) -> bool {
+        self.taken.as_ref().is_none_or(|taken| taken.unread().has_room())
+    }
+
     fn give(&self, bytes: usize) {
+        if let Some(taken) = &self.taken {
+            taken.unread().add(bytes);
+        }
         self.with(|waiting| {
             if waiting.bytes == 0 {
                 (waiting.taken, waiting.since) = (0, Instant::now());
@@ -86,6 +100,9 @@ impl Answer {
     }
 
     fn take(&self, bytes: usize) {
+        if let Some(taken) = &self.taken {
+            taken.unread().remove(bytes);
+        }
         self.with(|waiting| {
             waiting.bytes = waiting.bytes.saturating_sub(bytes);
             waiting.taken += bytes;
@@ -128,21 +145,21 @@ impl Drop for Piece {
     }
 }
 
-/// The body of an answer, in pieces that are followed; nothing where there is none. What else lasts as long is `with`.
+/// The body of an answer, in pieces that are followed; nothing where there is none.
 #[derive(Debug)]
-pub(super) struct Followed<B, W> {
+pub(super) struct Followed<B> {
     body: Option<B>,
     answer: Arc<Answer>,
-    _with: W,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl<B, W> Followed<B, W> {
-    pub(super) fn new(body: Option<B>, outgoing: &Arc<Outgoing>, with: W) -> Self {
-        Self { body, answer: outgoing.answer(), _with: with }
+impl<B> Followed<B> {
+    pub(super) fn new(body: Option<B>, outgoing: &Arc<Outgoing>, taken: Option<Taken>) -> Self {
+        Self { body, answer: outgoing.answer(taken), timer: None }
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin, W: Unpin> Body for Followed<B, W> {
+impl<B: Body<Data = Bytes> + Unpin> Body for Followed<B> {
     type Data = Piece;
     type Error = B::Error;
 
@@ -152,6 +169,12 @@ impl<B: Body<Data = Bytes> + Unpin, W: Unpin> Body for Followed<B, W> {
     ) -> Poll<Option<Result<Frame<Piece>, B::Error>>> {
         let this = self.get_mut();
         let Some(body) = &mut this.body else { return Poll::Ready(None) };
+        // What is not asked for yet is not made yet.
+        while !this.answer.may_go_on() {
+            let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(LOOK)));
+            ready!(timer.as_mut().poll(cx));
+            this.timer = None;
+        }
         let frame = ready!(Pin::new(body).poll_frame(cx));
         Poll::Ready(frame.map(|frame| {
             Ok(frame?.map_data(|bytes| {
@@ -184,7 +207,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_is_not_taken_is_noticed() {
         let outgoing = Arc::new(Outgoing::default());
-        let (slow, fast) = (outgoing.answer(), outgoing.answer());
+        let (slow, fast) = (outgoing.answer(None), outgoing.answer(None));
         let mut waits = piece(&slow, ENOUGH * 3);
         let passed = async |seconds| tokio::time::advance(Duration::from_secs(seconds)).await;
         passed(8).await;
