@@ -33,7 +33,7 @@ async fn start(settings: pages::Settings) -> Result<(SocketAddr, CancellationTok
         );
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let (address, stop) = (listener.local_addr()?, CancellationToken::new());
-    let served = pages::serve(listener, router, settings, stop.clone());
+    let served = pages::serve(listener, None, router, settings, stop.clone());
     Ok((address, stop, tokio::spawn(served)))
 }
 

@@ -15,6 +15,8 @@ use thiserror::Error;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::pin::Pin;
+
 /// Longest file of certificates that is looked at: those of a whole system have a quarter of it.
 pub(super) const MAX_CERTIFICATES: u64 = 1 << 20;
 /// Longest file of a key that is looked at.
@@ -158,7 +160,7 @@ pub fn validity(path: &Path) -> Result<Validity, TlsError> {
 pub fn pin(path: &Path) -> Result<Pin, TlsError> {
     let chain = certificates(path)?;
     let first = chain.first().ok_or_else(|| TlsError::unusable(path, "no certificate"))?;
-    Pin::of(first).map_err(|error| TlsError::unusable(path, error))
+    Pin::of(first).map_err(|error| TlsError::unusable(path, error.to_string()))
 }
 
 /// When a certificate is valid.

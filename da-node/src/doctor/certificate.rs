@@ -16,7 +16,11 @@ const SOON: i64 = 14;
 /// Whether ports that others reach speak TLS, and until when the certificate is valid.
 pub(super) fn look(subject: &Subject, now: u64) -> Finding {
     if let Err(error) = check(&subject.listen, &subject.tls) {
-        return Finding::problem(CHECK, format!("{error:#}"), "the host does not start like this: do as said");
+        return Finding::problem(
+            CHECK,
+            format!("{error:#}"),
+            "the host does not start like this: do as said",
+        );
     }
     let Some(files) = subject.tls.identity() else {
         let listen = &subject.listen;
@@ -25,15 +29,21 @@ pub(super) fn look(subject: &Subject, now: u64) -> Finding {
             None => Finding::ok(CHECK, "none is needed: only this machine reaches the ports"),
             Some(address) => {
                 let measured = format!("{address} is reached by others without TLS, as listen.insecure says");
-                Finding::warning(CHECK, measured, "set tls.certificate and tls.key, unless the network is private")
+                Finding::warning(
+                    CHECK,
+                    measured,
+                    "set tls.certificate and tls.key, unless the network is private",
+                )
             }
         };
     };
     match tls::validity(&files.certificate) {
         Ok(validity) => judge(&files.certificate, validity, i64::try_from(now).unwrap_or(i64::MAX)),
-        Err(error) => {
-            Finding::problem(CHECK, error.to_string(), "put the certificate and its chain there (tls.certificate)")
-        }
+        Err(error) => Finding::problem(
+            CHECK,
+            error.to_string(),
+            "put the certificate and its chain there (tls.certificate)",
+        ),
     }
 }
 
@@ -43,10 +53,18 @@ fn judge(file: &Path, Validity { from, to }: Validity, now: i64) -> Finding {
     let renew = "put a new certificate and key in their places: the host reads them again by itself";
     if now < from {
         let measured = format!("{file} is valid in {} days", days(from.saturating_sub(now)));
-        return Finding::problem(CHECK, measured, "check this machine's clock, or put the certificate before this one back");
+        return Finding::problem(
+            CHECK,
+            measured,
+            "check this machine's clock, or put the certificate before this one back",
+        );
     }
     if now > to {
-        return Finding::problem(CHECK, format!("{file} ended {} days ago", days(now.saturating_sub(to))), renew);
+        return Finding::problem(
+            CHECK,
+            format!("{file} ended {} days ago", days(now.saturating_sub(to))),
+            renew,
+        );
     }
     let left = days(to.saturating_sub(now));
     let measured = format!("{file} is valid for {left} more days");
