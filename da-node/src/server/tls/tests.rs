@@ -280,6 +280,7 @@ async fn only_tls_1_3_and_http_2_are_spoken() {
 
 #[tokio::test]
 async fn handshakes_that_do_not_end_hold_up_nobody_until_there_are_too_many() {
+    crate::run::raise_open_files();
     let folder = Folder::new();
     folder.issue("ca", "right", &NAMES, now(), 10);
     let server = Running::start(&folder.settings("right")).await;
