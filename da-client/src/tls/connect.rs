@@ -154,9 +154,25 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
+impl<S: AsyncRead + Unpin> Heard<S> {
+    /// What the other side has said before it closed the connection, where nothing was heard of it yet: that it has gone is
+    /// often noticed first by whoever writes.
+    fn last_words(&mut self, cx: &mut Context<'_>, error: io::Error) -> io::Error {
+        if !self.is_new {
+            return error;
+        }
+        let (mut byte, this) = ([0], Pin::new(self));
+        match this.poll_read(cx, &mut ReadBuf::new(&mut byte)) {
+            Poll::Ready(Err(said)) if said.kind() == io::ErrorKind::InvalidData => said,
+            _ => error,
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Heard<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
+        Poll::Ready(written.map_err(|error| self.last_words(cx, error)))
     }
 
     fn poll_write_vectored(
@@ -164,7 +180,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices));
+        Poll::Ready(written.map_err(|error| self.last_words(cx, error)))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -23,6 +23,10 @@ use crate::cpu;
 use crate::metrics::{self, KeyValue};
 use crate::store::{self, Batch, Durability, StoreError};
 
+/// Seconds by which passes that are asked for one after the other may begin ahead of the clock; a pass that is farther ahead
+/// is of a time before the clock was set back.
+const AHEAD: u64 = 60;
+
 /// Time between two looks at what is quarantined, and at whether a pass is due.
 pub(super) const TICK: Duration = Duration::from_secs(10);
 /// Blobs that readers found damaged and that wait to be looked at; what is beyond is found by the next pass.
@@ -224,7 +228,7 @@ impl Replica {
         let now = self.clock.now();
         let is_over = pass.began <= pass.ended;
         let is_due = pass.began == 0
-            || pass.began > now
+            || pass.began > now.saturating_add(AHEAD)
             || now >= pass.began.saturating_add(self.settings.scrub_period_seconds);
         if is_over {
             let is_wanted = is_due || self.scrub.asked.load(Ordering::Relaxed);

@@ -97,10 +97,14 @@ struct Running {
 
 impl Running {
     async fn start(tls: &Tls) -> Self {
+        Self::start_with(Settings::default(), tls).await
+    }
+
+    async fn start_with(settings: Settings, tls: &Tls) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let acceptors = Acceptors::new(&local(), tls).unwrap();
-        let server = Server::new(Settings::default()).unwrap().secured(acceptors.grpc);
+        let server = Server::new(settings).unwrap().secured(acceptors.grpc);
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(server.serve(listener, async {
             let _ = stopped.await;
@@ -283,7 +287,10 @@ async fn handshakes_that_do_not_end_hold_up_nobody_until_there_are_too_many() {
     crate::run::raise_open_files();
     let folder = Folder::new();
     folder.issue("ca", "right", &NAMES, now(), 10);
-    let server = Running::start(&folder.settings("right")).await;
+    // All of them come from one address.
+    let settings =
+        Settings { max_connections_per_address: 1024, requests_per_second: 1_000_000, ..Settings::default() };
+    let server = Running::start_with(settings, &folder.settings("right")).await;
     let trust = folder.trust("ca");
     let mut silent = Vec::new();
     for _ in 0..MAX_HANDSHAKES - 1 {
