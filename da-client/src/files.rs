@@ -1,9 +1,11 @@
 //! Files that appear whole or not at all.
 
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Writes a file beside its place, syncs it and renames it into place.
+/// Writes a file beside its place, syncs it and renames it into place. One that was there before leaves its mode, and its
+/// owner where this user may give files away: others who read it still can.
 ///
 /// # Errors
 /// The folder does not exist, or is not writable.
@@ -14,6 +16,11 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     part.push(format!(".{:016x}.part", getrandom::u64().map_err(io::Error::other)?));
     let part = path.with_file_name(part);
     let written = std::fs::File::create(&part).and_then(|mut file| {
+        if let Ok(before) = std::fs::metadata(path) {
+            // Not everybody may: then it is the writer's own.
+            let _ = std::os::unix::fs::fchown(&file, Some(before.uid()), Some(before.gid()));
+            file.set_permissions(before.permissions())?;
+        }
         file.write_all(bytes)?;
         file.sync_all()
     });
@@ -40,6 +47,19 @@ mod tests {
         write_whole(&path, b"two").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_keeps_its_mode() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        for mode in [0o600, 0o640, 0o444] {
+            write_whole(&path, b"one").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            write_whole(&path, b"two").unwrap();
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+        }
     }
 
     #[test]

@@ -191,6 +191,28 @@ impl Tokens {
         }
     }
 
+    /// Changes the tokens of a file, one change at a time; without a file the change begins with none, if it `may_begin`.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, or the change fails: the file is as it was then.
+    pub fn change<T>(
+        path: &Path,
+        may_begin: bool,
+        change: impl FnOnce(&mut Self) -> Result<T, TokensError>,
+    ) -> Result<T, TokensError> {
+        // A link stays one.
+        let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let failed = |source: io::Error| TokensError::File { path: path.clone(), source };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = std::fs::File::open(folder.unwrap_or(Path::new("."))).map_err(failed)?;
+        // The file itself is replaced, so it is its folder that holds others up.
+        folder.lock().map_err(failed)?;
+        let mut tokens = if may_begin { Self::load_or_new(&path) } else { Self::load(&path) }?;
+        let made = change(&mut tokens)?;
+        tokens.save(&path)?;
+        Ok(made)
+    }
+
     /// Writes the file anew, whole or not at all.
     ///
     /// # Errors
@@ -314,6 +336,8 @@ pub struct TokenFile {
 struct State {
     tokens: Arc<Tokens>,
     mark: Option<Mark>,
+    /// Whether the file as it is was read, or is of no use.
+    is_settled: bool,
     looked: Instant,
 }
 
@@ -325,7 +349,7 @@ impl TokenFile {
     pub fn open(path: PathBuf) -> Result<Self, TokensError> {
         let mark = Mark::of(&path);
         let tokens = Arc::new(Tokens::load(&path)?);
-        let state = Mutex::new(State { tokens, mark, looked: Instant::now() });
+        let state = Mutex::new(State { tokens, mark, is_settled: true, looked: Instant::now() });
         Ok(Self { path, state })
     }
 
@@ -336,14 +360,21 @@ impl TokenFile {
         if state.looked.elapsed() >= LOOK_EVERY {
             state.looked = Instant::now();
             let mark = Mark::of(&self.path);
-            if mark != state.mark {
+            if mark != state.mark || !state.is_settled {
+                let is_new = mark != state.mark;
                 state.mark = mark;
-                match Tokens::load(&self.path) {
+                let loaded = Tokens::load(&self.path);
+                // What cannot be read now may be readable in a moment, as when too many files are open.
+                state.is_settled = !matches!(loaded, Err(TokensError::File { .. }));
+                match loaded {
                     Ok(tokens) => {
                         tracing::info!(path = %self.path.display(), tokens = tokens.0.len(), "tokens read again");
                         state.tokens = Arc::new(tokens);
                     }
-                    Err(error) => tracing::error!(%error, "the file of tokens is broken: the last ones stay"),
+                    Err(error) if is_new => {
+                        tracing::error!(%error, "the file of tokens is broken: the last ones stay");
+                    }
+                    Err(_) => {}
                 }
             }
         }

@@ -46,9 +46,8 @@ pub(crate) fn new(args: TokenNewArgs) -> Result<Printed, Problem> {
     let expiry = expiry.ok_or_else(|| {
         Problem::usage("--valid-for is no time that a token can be valid for", "give a time like 90d")
     })?;
-    let mut tokens = Tokens::load_or_new(&file).map_err(problem)?;
-    let secret = tokens.add(&name, namespace, expiry).map_err(problem)?;
-    tokens.save(&file).map_err(problem)?;
+    let secret =
+        Tokens::change(&file, true, |tokens| tokens.add(&name, namespace, expiry)).map_err(problem)?;
     eprintln!("da: token {name} is valid until {}; it is shown this once", utc(expiry));
     let text = secret.reveal().to_owned();
     Printed::new(&TokenMadeReport { name, expiry, token: text.clone() }, text)
@@ -69,10 +68,8 @@ pub(crate) fn list(args: &TokenFileArgs) -> Result<Printed, Problem> {
 
 /// Takes a token away.
 pub(crate) fn revoke(args: &TokenRevokeArgs) -> Result<Printed, Problem> {
-    let file = &args.file.file;
-    let mut tokens = Tokens::load(file).map_err(problem)?;
-    let token = tokens.revoke(&args.name).map_err(problem)?;
-    tokens.save(file).map_err(problem)?;
+    let revoke = |tokens: &mut Tokens| tokens.revoke(&args.name);
+    let token = Tokens::change(&args.file.file, false, revoke).map_err(problem)?;
     let report = report(&token, unix_now());
     let text = fields(&[("revoked", report.name.clone()), ("was valid until", utc(report.expiry))]);
     Printed::new(&report, text)

@@ -57,8 +57,8 @@ pub(super) struct Access {
     ledger: Ledger,
     nonces: Nonces,
     registry: OnceLock<Registry>,
-    /// The file as it was when it was last read.
-    seen: Mutex<Option<Stamp>>,
+    /// The file as it was when it was last looked at, and whether that is all there is to say of it.
+    seen: Mutex<Option<(Stamp, bool)>>,
 }
 
 /// What changes when a file does.
@@ -115,11 +115,11 @@ impl Access {
         };
         if !settings.lets_anybody_put() {
             let path = &settings.namespaces;
-            *access.seen() = Some(Stamp::of(path));
+            *access.seen() = Some((Stamp::of(path), true));
             let namespaces =
                 Namespaces::load(path).with_context(|| format!("cannot use {}", path.display()))?;
             let rules = Rules::of(namespaces, None);
-            access.count(&rules, store.load()?.range.size())?;
+            access.count(&rules, store.load()?.range.size());
             access.put_in_force(rules);
         }
         Ok(access)
@@ -247,11 +247,20 @@ impl Access {
     fn look(&self) {
         let path = &self.settings.namespaces;
         let stamp = Stamp::of(path);
-        if self.seen().replace(stamp) == Some(stamp) {
+        let before = *self.seen();
+        if before == Some((stamp, true)) {
             return;
         }
-        let result = match Namespaces::load(path).map_err(LookError::from).and_then(|it| self.change(it)) {
-            Ok(()) => {
+        let loaded = Namespaces::load(path);
+        // What cannot be read now may be readable in a moment, as when too many files are open.
+        let is_settled = !matches!(loaded, Err(NamespacesError::File { .. }));
+        *self.seen() = Some((stamp, is_settled));
+        if before == Some((stamp, is_settled)) {
+            return;
+        }
+        let result = match loaded {
+            Ok(namespaces) => {
+                self.change(namespaces);
                 let namespaces = self.rules().len();
                 tracing::info!(path = %path.display(), namespaces, "the namespaces have changed");
                 "ok"
@@ -264,23 +273,22 @@ impl Access {
         metrics::get().namespace_loads.add(1, &[KeyValue::new("result", result)]);
     }
 
-    fn change(&self, namespaces: Namespaces) -> Result<(), LookError> {
+    fn change(&self, namespaces: Namespaces) {
         let before = self.rules();
         let rules = Rules::of(namespaces, Some(&before));
         let names = |rules: &Rules| rules.names().collect::<HashSet<Namespace>>();
         if names(&before) != names(&rules) {
-            self.count(&rules, self.ledger.counted())?;
+            self.count(&rules, self.ledger.counted());
         }
         self.put_in_force(rules);
-        Ok(())
     }
 
     /// Counts what is stored for the namespaces of these rules.
-    fn count(&self, rules: &Rules, size: u64) -> Result<(), StoreError> {
+    fn count(&self, rules: &Rules, size: u64) {
         let view = self.view.borrow().clone();
         let terms = view.epochs.terms().iter();
         let longest = terms.map(|term| term.committee.max_retention()).max().unwrap_or(u64::MAX);
-        self.ledger.count(&self.store, rules.names(), size, (self.clock.now(), longest))
+        self.ledger.count(&self.store, rules.names(), size, (self.clock.now(), longest));
     }
 
     fn put_in_force(&self, rules: Rules) {
@@ -292,18 +300,9 @@ impl Access {
         self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, Option<Stamp>> {
+    fn seen(&self) -> std::sync::MutexGuard<'_, Option<(Stamp, bool)>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Why a changed file is not put in force.
-#[derive(Debug, thiserror::Error)]
-enum LookError {
-    #[error(transparent)]
-    File(#[from] NamespacesError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 impl Stamp {

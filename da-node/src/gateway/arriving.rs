@@ -25,6 +25,8 @@ pub(super) struct Arriving {
 struct Payloads {
     all: HashMap<u64, Arc<Payload>>,
     next: u64,
+    /// When somebody last asked for room.
+    asked: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -88,8 +90,21 @@ impl Arriving {
         Underway { arriving: Arc::clone(self), number, payload }
     }
 
+    /// Makes room for one of those who wait, as often as the memory is looked at: however many wait, all payloads are gone
+    /// through once.
+    pub(super) fn press(&self, bytes: u64, every: Duration) {
+        {
+            let mut payloads = self.payloads();
+            if payloads.asked.is_some_and(|asked| asked.elapsed() < every) {
+                return;
+            }
+            payloads.asked = Some(Instant::now());
+        }
+        self.make_room(bytes);
+    }
+
     /// Asks the slowest payload to give way to one that takes so many bytes, and no more than it holds itself.
-    pub(super) fn make_room(&self, bytes: u64) {
+    fn make_room(&self, bytes: u64) {
         let payloads = self.payloads();
         let slow = payloads.all.values().filter(|payload| payload.holds >= bytes);
         let slowest =

@@ -141,7 +141,7 @@ impl Shared {
         let free = async {
             loop {
                 self.pressure.send_replace(());
-                self.arriving.make_room(bytes);
+                self.arriving.press(bytes, MEMORY_LOOK);
                 tokio::time::sleep(MEMORY_LOOK).await;
                 if let Some(memory) = self.memory.try_reserve(bytes) {
                     return memory;

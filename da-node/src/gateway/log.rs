@@ -269,6 +269,10 @@ async fn append(core: &Arc<Core>, log: &mut Log, queue: &mut Vec<Ready>) -> Resu
             return Err(error);
         }
     };
+    // Before anybody is told: a put gives back what it held as soon as it knows.
+    if let Some(appended) = &appended {
+        core.access.appended(appended.first, &appended.entries);
+    }
     for (put, index) in batch.into_iter().zip(indices) {
         if let Some(dispersal) = &put.dispersal {
             dispersal.kept();
@@ -276,7 +280,6 @@ async fn append(core: &Arc<Core>, log: &mut Log, queue: &mut Vec<Ready>) -> Resu
         let _ = put.reply.send(Ok(Outcome::Entry(index)));
     }
     let Some(appended) = appended else { return Ok(false) };
-    core.access.appended(appended.first, &appended.entries);
     core.log_size.store(appended.range.size(), Ordering::Relaxed);
     metrics::get().log_size.record(appended.range.size(), &[]);
     metrics::get().checkpoint_entries.record(appended.entries.len() as f64, &[]);

@@ -2,6 +2,7 @@
 //!
 //! Nothing of it is on disk: the log says all of it, so it is right after every start and every crash.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use meridian_proofs::ids::Namespace;
 use meridian_proofs::log::LogEntry;
 use meridian_proto::error::{ApiError, Reason};
 
-use super::super::store::{Store, StoreError};
+use super::super::store::Store;
 
 /// Entries that are read from the log at a time.
 const CHUNK: u64 = 1024;
@@ -31,6 +32,8 @@ struct Books {
     counted: u64,
     listed: HashMap<Namespace, Stored>,
     others: Stored,
+    /// Bytes of puts on their way into the log, by namespace, listed or not.
+    held: HashMap<Namespace, u64>,
 }
 
 #[derive(Default)]
@@ -52,6 +55,12 @@ pub(super) struct Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         let mut books = self.ledger.books();
+        if let Entry::Occupied(mut held) = books.held.entry(self.namespace) {
+            *held.get_mut() = held.get().saturating_sub(self.bytes);
+            if *held.get() == 0 {
+                held.remove();
+            }
+        }
         let stored = books.of(&self.namespace);
         stored.held = stored.held.saturating_sub(self.bytes);
     }
@@ -65,22 +74,18 @@ impl Ledger {
         names: impl Iterator<Item = Namespace>,
         size: u64,
         (now, longest): (u64, u64),
-    ) -> Result<(), StoreError> {
+    ) {
         let mut books = Books {
             listed: names.map(|name| (name, Stored::default())).collect(),
-            counted: first_unexpired(store, size, now, longest)?,
+            counted: first_unexpired(store, size, now, longest),
             ..Books::default()
         };
-        books.read(store, size, now)?;
+        books.read(store, size, now);
         let mut current = self.books();
         let last = current.counted;
-        books.read(store, last, now)?;
-        for (name, stored) in &mut books.listed {
-            stored.held = current.listed.get(name).map_or(0, |stored| stored.held);
-        }
-        books.others.held = current.others.held;
+        books.read(store, last, now);
+        books.take_over(&mut current);
         *current = books;
-        Ok(())
     }
 
     /// Entries of the log that are counted.
@@ -114,6 +119,8 @@ impl Ledger {
             stored.check(namespace, bytes, limit, now)?;
         }
         stored.held = stored.held.saturating_add(bytes);
+        let held = books.held.entry(namespace).or_default();
+        *held = held.saturating_add(bytes);
         Ok(Hold { ledger: self.clone(), namespace, bytes })
     }
 
@@ -127,16 +134,32 @@ impl Books {
         self.listed.get_mut(namespace).unwrap_or(&mut self.others)
     }
 
-    /// Counts the entries of the log up to a size.
-    fn read(&mut self, store: &Store, size: u64, now: u64) -> Result<(), StoreError> {
+    /// Takes what is held, each under its namespace as that is listed here.
+    fn take_over(&mut self, before: &mut Self) {
+        let held = std::mem::take(&mut before.held);
+        for (name, bytes) in &held {
+            let stored = self.of(name);
+            stored.held = stored.held.saturating_add(*bytes);
+        }
+        self.held = held;
+    }
+
+    /// Counts the entries of the log up to a size. One that is damaged counts for nobody: it holds up neither a start nor a
+    /// change of who may put.
+    fn read(&mut self, store: &Store, size: u64, now: u64) {
         while self.counted < size {
-            let entries = store.entries(self.counted, CHUNK.min(size - self.counted))?;
+            let count = CHUNK.min(size - self.counted);
+            let entries = match store.entries(self.counted, count) {
+                Ok(entries) if !entries.is_empty() => entries,
+                _ => {
+                    (self.counted..self.counted.saturating_add(count)).filter_map(|i| one(store, i)).collect()
+                }
+            };
             for entry in entries.iter().filter(|entry| entry.expiry > now) {
                 self.of(&entry.namespace).add(entry);
             }
-            self.counted = self.counted.saturating_add(u64::try_from(entries.len()).unwrap_or(u64::MAX));
+            self.counted = self.counted.saturating_add(count);
         }
-        Ok(())
     }
 }
 
@@ -175,20 +198,30 @@ impl Stored {
     }
 }
 
+/// An entry of the log, if it can be read.
+fn one(store: &Store, index: u64) -> Option<LogEntry> {
+    match store.entries(index, 1) {
+        Ok(entries) => entries.into_iter().next(),
+        Err(error) => {
+            tracing::error!(index, %error, "an entry of the log is not counted among what is stored");
+            None
+        }
+    }
+}
+
 /// The first entry that may not have expired: time never falls along a log, and nothing is kept for longer than `longest`.
-fn first_unexpired(store: &Store, size: u64, now: u64, longest: u64) -> Result<u64, StoreError> {
+fn first_unexpired(store: &Store, size: u64, now: u64, longest: u64) -> u64 {
     let (mut low, mut high) = (0, size);
     while low < high {
         let middle = low + (high - low) / 2;
-        let entry = store.entries(middle, 1)?;
-        let has_expired = entry.first().is_some_and(|entry| entry.time.saturating_add(longest) <= now);
+        let has_expired = one(store, middle).is_some_and(|entry| entry.time.saturating_add(longest) <= now);
         if has_expired {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
-    Ok(low)
+    low
 }
 
 #[cfg(test)]
@@ -200,6 +233,33 @@ mod tests {
     fn ledger(names: &[u8]) -> Ledger {
         let listed = names.iter().map(|name| (Namespace::from([*name; 32]), Stored::default())).collect();
         Ledger(Arc::new(Mutex::new(Books { listed, ..Books::default() })))
+    }
+
+    /// As [`Ledger::count`] does it, over an empty log.
+    fn recount(ledger: &Ledger, names: &[u8]) {
+        let listed = names.iter().map(|name| (Namespace::from([*name; 32]), Stored::default())).collect();
+        let mut books = Books { listed, ..Books::default() };
+        let mut current = ledger.books();
+        books.take_over(&mut current);
+        *current = books;
+    }
+
+    #[test]
+    fn what_is_held_follows_its_namespace_when_that_is_listed_and_when_it_is_not_any_more() {
+        let ledger = ledger(&[1]);
+        let one = ledger.hold(Namespace::from([1; 32]), 10, None, 0).unwrap();
+        let two = ledger.hold(Namespace::from([2; 32]), 20, None, 0).unwrap();
+        let held = |name: u8| ledger.books().of(&Namespace::from([name; 32])).held;
+        assert_eq!((held(1), held(9)), (10, 20));
+        recount(&ledger, &[2]);
+        assert_eq!((held(2), held(9)), (20, 10));
+        drop(two);
+        assert_eq!((held(2), held(9)), (0, 10));
+        recount(&ledger, &[1, 2]);
+        drop(one);
+        recount(&ledger, &[]);
+        assert_eq!(held(9), 0);
+        assert!(ledger.books().held.is_empty());
     }
 
     fn entry(name: u8, length: u64, expiry: u64) -> LogEntry {
