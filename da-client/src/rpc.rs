@@ -99,6 +99,11 @@ impl Channels {
     pub fn routed(routes: HashMap<String, String>) -> Result<Self, ApiError> {
         for (endpoint, elsewhere) in &routes {
             connector(endpoint).and(connector(elsewhere))?;
+            if endpoint.starts_with("https://") && elsewhere.starts_with("http://") {
+                let message =
+                    "a route must not lead from https:// to http://: nobody would be asked who they are";
+                return Err(ApiError::new(Reason::FieldInvalid, message).with("endpoint", endpoint));
+            }
         }
         Ok(Self { routes: Arc::new(routes), ..Self::default() })
     }

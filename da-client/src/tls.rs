@@ -18,7 +18,7 @@ use std::sync::{Arc, LazyLock};
 use rustls::SupportedProtocolVersion;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
-pub use accept::{Door, MAX_HANDSHAKES};
+pub use accept::Door;
 pub use connect::pages;
 pub(crate) use connect::{Opener, open};
 pub use files::{TlsError, Validity, pin, validity};

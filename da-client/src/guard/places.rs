@@ -60,6 +60,8 @@ pub struct Visit {
     begun: Instant,
     /// Requests that it is being used for.
     requests: AtomicUsize,
+    /// Requests that wait for something to happen, and may do so for ever.
+    watches: AtomicUsize,
     /// Milliseconds from its beginning to the end of the last of them.
     last_use: AtomicU64,
     /// Bytes that came.
@@ -77,6 +79,7 @@ impl Visit {
             of_origin,
             begun: Instant::now(),
             requests: AtomicUsize::new(0),
+            watches: AtomicUsize::new(0),
             last_use: AtomicU64::new(0),
             received: AtomicU64::new(0),
             displaced: CancellationToken::new(),
@@ -107,6 +110,12 @@ impl Visit {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.requests.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether somebody waits on it for something to happen. It is idle all the same: who does no more than that gives way.
+    #[must_use]
+    pub fn is_watching(&self) -> bool {
+        self.watches.load(Ordering::Relaxed) > 0
     }
 
     /// Time since a request was in work the last time, or since it came.
@@ -147,19 +156,31 @@ impl Visit {
     #[must_use]
     pub fn request(self: &Arc<Self>) -> InUse {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        InUse(Arc::clone(self))
+        InUse { visit: Arc::clone(self), is_watch: false }
+    }
+
+    /// Somebody waits for something to happen until what comes back is dropped.
+    #[must_use]
+    pub fn watch(self: &Arc<Self>) -> InUse {
+        self.watches.fetch_add(1, Ordering::Relaxed);
+        InUse { visit: Arc::clone(self), is_watch: true }
     }
 }
 
 /// A request on a connection.
 #[derive(Debug)]
-pub struct InUse(Arc<Visit>);
+pub struct InUse {
+    visit: Arc<Visit>,
+    is_watch: bool,
+}
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        let now = u64::try_from(self.0.age().as_millis()).unwrap_or(u64::MAX);
-        self.0.last_use.fetch_max(now, Ordering::Relaxed);
-        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+        let visit = &self.visit;
+        let now = u64::try_from(visit.age().as_millis()).unwrap_or(u64::MAX);
+        visit.last_use.fetch_max(now, Ordering::Relaxed);
+        let counted = if self.is_watch { &visit.watches } else { &visit.requests };
+        counted.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

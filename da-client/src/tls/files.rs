@@ -27,6 +27,9 @@ const OTHERS: u32 = 0o077;
 /// Why files are of no use for TLS. No message holds what is in a key file.
 #[derive(Debug, Error)]
 pub enum TlsError {
+    /// A certificate whose time has not come.
+    #[error("{0}: the certificate is not valid yet")]
+    Early(PathBuf),
     /// A file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {

@@ -148,6 +148,10 @@ fn make(files: &IdentityFiles, is_first: IsFirst) -> Result<Made, TlsError> {
         }
         tracing::error!(file = %files.certificate.display(), "the tls certificate has expired: callers refuse it");
     }
+    let now = i64::try_from(unix_now()).unwrap_or(i64::MAX);
+    if !is_first && validity.from > now {
+        return Err(TlsError::Early(files.certificate.clone()));
+    }
     let config = |ca: Option<&PathBuf>, protocols: &[&[u8]]| config(&key, ca, protocols);
     Ok(Made {
         grpc: config(files.client_ca.as_ref(), &[H2])?,

@@ -40,6 +40,8 @@ struct Seen {
     used: [u8; 32],
     /// The files at the last look.
     last: [u8; 32],
+    /// Files of which it was said that their time has not come.
+    early: Option<[u8; 32]>,
 }
 
 impl<T> Watched<T> {
@@ -50,7 +52,12 @@ impl<T> Watched<T> {
         // Before they are used: what changes meanwhile is a change.
         let used = fingerprint(&files);
         let current = RwLock::new(Arc::new(make(true)?));
-        Ok(Self { files, make: Box::new(make), current, seen: Mutex::new(Seen { used, last: used }) })
+        Ok(Self {
+            files,
+            make: Box::new(make),
+            current,
+            seen: Mutex::new(Seen { used, last: used, early: None }),
+        })
     }
 
     pub(super) fn current(&self) -> Arc<T> {
@@ -66,8 +73,14 @@ impl<T> Watched<T> {
         if seen.used == now || !is_settled {
             return Look::Same;
         }
+        let made = (self.make)(false);
+        if let Err(error @ TlsError::Early(_)) = made {
+            // Tried again at each look, and said once.
+            let is_told = seen.early.replace(now) == Some(now);
+            return if is_told { Look::Same } else { Look::Kept(error) };
+        }
         seen.used = now;
-        match (self.make)(false) {
+        match made {
             Ok(made) => {
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(made);
                 Look::Renewed
@@ -117,6 +130,30 @@ mod tests {
         assert!(matches!(watched.look(), Look::Renewed));
         assert_eq!(*watched.current(), 3);
         assert!(matches!(watched.look(), Look::Same));
+    }
+
+    #[test]
+    fn what_comes_too_early_is_taken_when_its_time_has_come() {
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("n");
+        fs::write(&path, "1").unwrap();
+        let (made, is_time) = (path.clone(), Arc::new(AtomicBool::new(true)));
+        let time = Arc::clone(&is_time);
+        let make = move |_| {
+            if time.load(Ordering::Relaxed) { number(&made) } else { Err(TlsError::Early(made.clone())) }
+        };
+        let watched = Watched::new(vec![path.clone()], make).unwrap();
+        is_time.store(false, Ordering::Relaxed);
+        fs::write(&path, "2").unwrap();
+        assert!(matches!(watched.look(), Look::Same));
+        assert!(matches!(watched.look(), Look::Kept(_)));
+        assert!(matches!(watched.look(), Look::Same));
+        assert_eq!(*watched.current(), 1);
+        is_time.store(true, Ordering::Relaxed);
+        assert!(matches!(watched.look(), Look::Renewed));
+        assert_eq!(*watched.current(), 2);
     }
 
     #[test]

@@ -100,15 +100,17 @@ impl Admission {
             }
             share.requests += 1;
         }
+        let is_health = path.starts_with(HEALTH);
         // From here on dropping it gives everything back.
         let mut taken = Taken {
             admission: Arc::clone(self),
             unread,
             origin,
             is_counted: false,
-            _in_use: visit.request(),
+            // A watch may stand for ever: it gives way to those who do something.
+            _in_use: if is_health { visit.watch() } else { visit.request() },
         };
-        if !path.starts_with(HEALTH) {
+        if !is_health {
             let more = |count: usize| (count < self.most).then_some(count + 1);
             if self.in_work.try_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
                 let text = format!("this node has {} requests in work", self.most);

@@ -76,6 +76,8 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let Accepted { stream, place } = accepted;
+    let _counted = Counter::new();
+    let visit = Arc::clone(place.visit());
     let admitted = tokio::select! {
         admitted = host.door.admit(stream) => admitted,
         () = place.visit().displaced() => None,
@@ -84,6 +86,10 @@ where
     };
     if let Some(stream) = admitted {
         converse(host, Accepted { stream, place }).await;
+    }
+    if let Some(why) = visit.why() {
+        tracing::debug!(origin = ?visit.origin(), why = why.as_str(), "a connection is closed");
+        metrics::get().closed_connections.add(1, &[KeyValue::new("reason", why.as_str())]);
     }
 }
 
@@ -105,8 +111,7 @@ where
         stall: limits.stall,
     };
     let mut connection = std::pin::pin!(host.builder().serve_connection(TokioIo::new(stream), answers));
-    let _counted = Counter::new();
-    let (mut is_closing, mut end) = (false, None::<Instant>);
+    let (mut is_closing, mut end, mut may_finish) = (false, None::<Instant>, true);
     let mut looks = tokio::time::interval(limits.look());
     loop {
         tokio::select! {
@@ -128,7 +133,12 @@ where
             }
             now = looks.tick() => {
                 if end.is_some_and(|end| now >= end) {
-                    break;
+                    if !may_finish || (visit.is_idle() && outgoing.is_empty()) {
+                        break;
+                    }
+                    // A call has begun just as the connection was asked to close.
+                    may_finish = false;
+                    end = Some(now + limits.grace);
                 }
                 match limits.judge(visit, &outgoing) {
                     Judgement::Fine => {}
@@ -140,6 +150,7 @@ where
                         if end.is_none() {
                             visit.note(why);
                             end = Some(now + within);
+                            may_finish = why == Cut::Idle;
                             is_closing = true;
                             connection.as_mut().graceful_shutdown();
                         }
@@ -147,10 +158,6 @@ where
                 }
             }
         }
-    }
-    if let Some(why) = visit.why() {
-        tracing::debug!(origin = ?visit.origin(), why = why.as_str(), "a connection is closed");
-        metrics::get().closed_connections.add(1, &[KeyValue::new("reason", why.as_str())]);
     }
 }
 
@@ -166,6 +173,8 @@ enum Judgement {
 /// How long a connection may do what.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
+    /// When the peer could begin to speak: after the handshake, where there is one.
+    begun: Instant,
     greeting: Duration,
     stall: Duration,
     idle: Duration,
@@ -177,6 +186,7 @@ impl Limits {
     fn new(settings: &Settings, visit: &Visit) -> Self {
         let age = Some(settings.max_connection_age_ms).filter(|age| *age > 0).map(Duration::from_millis);
         Self {
+            begun: Instant::now(),
             greeting: Duration::from_millis(settings.greeting_ms),
             stall: Duration::from_millis(settings.stall_ms),
             idle: Duration::from_millis(settings.idle_ms),
@@ -194,11 +204,15 @@ impl Limits {
 
     fn judge(&self, visit: &Visit, outgoing: &Outgoing) -> Judgement {
         let age = visit.age();
-        if age > self.greeting && visit.received() < GREETING {
+        if self.begun.elapsed() > self.greeting && visit.received() < GREETING {
             Judgement::Cut(Cut::Silent)
         } else if outgoing.is_stalled(self.stall) {
             Judgement::Cut(Cut::Stalled)
-        } else if visit.is_idle() && outgoing.is_empty() && visit.since_last_use() > self.idle {
+        } else if visit.is_idle()
+            && !visit.is_watching()
+            && outgoing.is_empty()
+            && visit.since_last_use() > self.idle
+        {
             Judgement::Close(Cut::Idle, CLOSING)
         } else if self.age.is_some_and(|most| age > most) {
             Judgement::Close(Cut::Old, self.grace)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use meridian_client::rpc::Channels;
 use meridian_client::submit::unix_now;
-use meridian_client::tls::{IdentityFiles, MAX_HANDSHAKES, Pin, TrustSettings};
+use meridian_client::tls::{IdentityFiles, Pin, TrustSettings};
 use meridian_proto::error::{ApiError, Class, Reason};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -283,7 +283,7 @@ async fn only_tls_1_3_and_http_2_are_spoken() {
 }
 
 #[tokio::test]
-async fn handshakes_that_do_not_end_hold_up_nobody_until_there_are_too_many() {
+async fn handshakes_that_do_not_end_hold_up_nobody() {
     crate::run::raise_open_files();
     let folder = Folder::new();
     folder.issue("ca", "right", &NAMES, now(), 10);
@@ -293,28 +293,13 @@ async fn handshakes_that_do_not_end_hold_up_nobody_until_there_are_too_many() {
     let server = Running::start_with(settings, &folder.settings("right")).await;
     let trust = folder.trust("ca");
     let mut silent = Vec::new();
-    for _ in 0..MAX_HANDSHAKES - 1 {
+    for _ in 0..500 {
         silent.push(TcpStream::connect(server.address).await.unwrap());
     }
-    // One place is left, and free again after each handshake.
     for _ in 0..3 {
         assert_reached(&trust, &server.endpoint()).await;
     }
-    silent.push(TcpStream::connect(server.address).await.unwrap());
-    let (asked, endpoint) = (trust.clone(), server.endpoint());
-    let waiting = tokio::spawn(async move {
-        // The connection waits for longer than one call does.
-        loop {
-            let error = call(&Channels::new().trusting(asked.clone()), &endpoint).await;
-            if error.reason == Reason::FormatUnsupported {
-                return;
-            }
-        }
-    });
-    let connected = TcpStream::connect(server.address).await.unwrap();
-    assert!(!waiting.is_finished());
-    drop((connected, silent));
-    waiting.await.unwrap();
+    drop(silent);
     server.stop().await;
 }
 
