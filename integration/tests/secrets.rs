@@ -1,6 +1,8 @@
 //! Keys stay in their files.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +11,8 @@ use anyhow::{Context, Result, ensure};
 use meridian_client::Silent;
 use meridian_integration::devnet::Devnet;
 use meridian_integration::network::options;
-use meridian_integration::payload;
+use meridian_integration::sidecar::Sidecar;
+use meridian_integration::{keys, payload};
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(folder)? {
@@ -26,6 +29,61 @@ fn tells(text: &str, key: &[u8]) -> bool {
     text.contains(&hex::encode(key)) || text.contains(&list.join(", ")) || text.contains(&list.join(","))
 }
 
+/// Has the commands use a key, a password and a token, and gives these as they would be found in what was said.
+async fn callers_say(network: &Devnet, said: &mut Vec<String>) -> Result<Vec<String>> {
+    let folder = tempfile::tempdir()?;
+    let file = |name: &str, text: &str| -> Result<String> {
+        let path = folder.path().join(name);
+        fs::write(&path, text)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        Ok(path.to_str().context("a path")?.to_owned())
+    };
+    let (password, key) = ("a password of some length", hex::encode(keys::secret("writer")?.to_bytes()));
+    let (password_file, key_file) = (file("password", password)?, file("key", &format!("0x{key}\n"))?);
+    let payload = file("payload", "something to put")?;
+    let (store, tokens) = (folder.path().join("store.json"), folder.path().join("tokens.toml"));
+    let (store, tokens) = (store.to_str().context("a path")?, tokens.to_str().context("a path")?);
+    let mut run = |arguments: &[&str], is_quiet: bool| -> Result<String> {
+        let output = network.da()?.env("RUST_LOG", "trace").args(arguments).output()?;
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "{arguments:?}: {errors}");
+        let printed = String::from_utf8(output.stdout)?;
+        said.push(errors);
+        if !is_quiet {
+            said.push(printed.clone());
+        }
+        Ok(printed)
+    };
+    run(&["key", "new", "--out", store, "--password-file", &password_file], false)?;
+    run(&["key", "show", store, "--password-file", &password_file], false)?;
+    run(&["put", &payload, "--key", &key_file], false)?;
+    run(&["put", &payload, "--key", store, "--password-file", &password_file], false)?;
+    let token = run(&["token", "new", "--file", tokens, "--name", "one"], true)?.trim().to_owned();
+    run(&["token", "list", "--file", tokens], false)?;
+
+    let mut command = network.da()?;
+    command.env("RUST_LOG", "trace");
+    let sidecar = Sidecar::start(command, &["--tokens", tokens, "--key", &key_file]).await?;
+    let at: SocketAddr = sidecar.url().trim_start_matches("http://").parse()?;
+    for (token, status) in [(token.as_str(), "200"), ("meridian_no", "401")] {
+        let mut stream = TcpStream::connect(at)?;
+        let request = format!(
+            "POST /put HTTP/1.1\r\nhost: {at}\r\nauthorization: Bearer {token}\r\ncontent-length: 5\r\n\
+             connection: close\r\n\r\ninput"
+        );
+        stream.write_all(request.as_bytes())?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        ensure!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        said.push(answer);
+    }
+    said.push(sidecar.output());
+    let digits = token.strip_prefix("meridian_").context("a token")?.to_owned();
+    ensure!(digits.len() == 64, "{} digits", digits.len());
+    Ok(vec![password.to_owned(), key, digits])
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_key_is_ever_logged() -> Result<()> {
     let mut network =
@@ -36,6 +94,7 @@ async fn no_key_is_ever_logged() -> Result<()> {
     let mut da: Command = network.da()?;
     let status = da.env("RUST_LOG", "trace").args(["status"]).output()?;
     let mut said = vec![String::from_utf8_lossy(&status.stderr).into_owned(), network.output()];
+    let mine = callers_say(&network, &mut said).await?;
     network.stop()?;
 
     let mut all = Vec::new();
@@ -70,6 +129,7 @@ async fn no_key_is_ever_logged() -> Result<()> {
             ensure!(!tells(text, key), "a key is in a log");
         }
     }
+    secrets.extend(mine);
     for secret in &secrets {
         ensure!(said.iter().all(|text| !text.contains(secret)), "a key of tls is in a log");
     }
