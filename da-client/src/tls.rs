@@ -5,13 +5,13 @@
 
 mod accept;
 mod connect;
+mod connection;
 mod fault;
 mod files;
 mod identity;
 mod pin;
 mod trust;
 mod watched;
-mod wire;
 
 use std::sync::{Arc, LazyLock};
 
@@ -21,11 +21,11 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 pub use accept::Door;
 pub use connect::pages;
 pub(crate) use connect::{Opener, open};
+pub use connection::Wire;
 pub use files::{TlsError, Validity, pin, validity};
 pub use identity::{Acceptor, Event, Identity, IdentityFiles, Observer, Purpose};
 pub use pin::{Pin, PinError};
 pub use trust::{ClientFiles, Trust, TrustSettings};
-pub use wire::Wire;
 
 /// The only version that is spoken.
 static VERSIONS: [&SupportedProtocolVersion; 1] = [&rustls::version::TLS13];

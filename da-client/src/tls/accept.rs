@@ -2,8 +2,8 @@
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::connection::Wire;
 use super::identity::Acceptor;
-use super::wire::Wire;
 
 /// What a port lets connections in by.
 ///
