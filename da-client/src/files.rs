@@ -35,6 +35,58 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     placed
 }
 
+/// What tells one state of a file from another, without reading it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stamp {
+    /// A file that is there.
+    File {
+        /// Device and inode.
+        place: (u64, u64),
+        /// Bytes.
+        length: u64,
+        /// Seconds and nanoseconds of the last change of its bytes, and of the last change at all.
+        changed: [(i64, i64); 2],
+    },
+    /// One that cannot be looked at.
+    Unreadable(io::ErrorKind),
+}
+
+impl Stamp {
+    /// The state of a file.
+    #[must_use]
+    pub fn of(path: &Path) -> Self {
+        match std::fs::metadata(path) {
+            Ok(found) => Self::File {
+                place: (found.dev(), found.ino()),
+                length: found.len(),
+                changed: [(found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec())],
+            },
+            Err(error) => Self::Unreadable(error.kind()),
+        }
+    }
+}
+
+/// Has a file to itself among those who change it so: the work is given its path, links followed, and is to write it whole.
+///
+/// # Errors
+/// The folder cannot be opened or locked, or the work fails.
+pub(crate) fn alone<T, E>(
+    path: &Path,
+    failed: impl FnOnce(io::Error) -> E,
+    work: impl FnOnce(&Path) -> Result<T, E>,
+) -> Result<T, E> {
+    // A link stays one.
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    // The file itself is replaced, so it is its folder that holds others up.
+    let folder = std::fs::File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| {
+        folder.lock()?;
+        Ok(folder)
+    });
+    let _locked = folder.map_err(failed)?;
+    work(&path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

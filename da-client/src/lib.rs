@@ -8,7 +8,7 @@ pub mod cli;
 pub mod committee_source;
 pub mod evidence;
 pub mod fetch;
-mod files;
+pub mod files;
 pub mod guard;
 pub mod key;
 pub mod kzg;

@@ -10,7 +10,7 @@ use meridian_proofs::ids::Namespace;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::files::write_whole;
+use crate::files::{alone, write_whole};
 
 /// The version of the file.
 pub const FORMAT_VERSION: u32 = 1;
@@ -284,25 +284,21 @@ impl Namespaces {
         may_begin: bool,
         change: impl FnOnce(&mut Self) -> Result<(), NamespacesError>,
     ) -> Result<Self, NamespacesError> {
-        // A link stays one.
-        let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let failed = |source| NamespacesError::File { path: path.clone(), source };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = File::open(folder.unwrap_or(Path::new("."))).map_err(failed)?;
-        // The file itself is replaced, so it is its folder that holds others up.
-        folder.lock().map_err(failed)?;
-        let mut namespaces = match Self::load(&path) {
-            Err(NamespacesError::File { source, .. })
-                if may_begin && source.kind() == io::ErrorKind::NotFound =>
-            {
-                Self::default()
-            }
-            loaded => loaded?,
-        };
-        change(&mut namespaces)?;
-        namespaces.check()?;
-        write_whole(&path, namespaces.to_text()?.as_bytes()).map_err(failed)?;
-        Ok(namespaces)
+        let failed = |source| NamespacesError::File { path: path.to_owned(), source };
+        alone(path, failed, |path| {
+            let mut namespaces = match Self::load(path) {
+                Err(NamespacesError::File { source, .. })
+                    if may_begin && source.kind() == io::ErrorKind::NotFound =>
+                {
+                    Self::default()
+                }
+                loaded => loaded?,
+            };
+            change(&mut namespaces)?;
+            namespaces.check()?;
+            write_whole(path, namespaces.to_text()?.as_bytes()).map_err(failed)?;
+            Ok(namespaces)
+        })
     }
 
     /// Lists a namespace.

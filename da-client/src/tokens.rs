@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -20,7 +20,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::files::write_whole;
+use crate::files::{Stamp, alone, write_whole};
 
 /// What every token begins with, so that it is known for one wherever it turns up.
 const PREFIX: &str = "meridian_";
@@ -200,17 +200,13 @@ impl Tokens {
         may_begin: bool,
         change: impl FnOnce(&mut Self) -> Result<T, TokensError>,
     ) -> Result<T, TokensError> {
-        // A link stays one.
-        let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let failed = |source: io::Error| TokensError::File { path: path.clone(), source };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = std::fs::File::open(folder.unwrap_or(Path::new("."))).map_err(failed)?;
-        // The file itself is replaced, so it is its folder that holds others up.
-        folder.lock().map_err(failed)?;
-        let mut tokens = if may_begin { Self::load_or_new(&path) } else { Self::load(&path) }?;
-        let made = change(&mut tokens)?;
-        tokens.save(&path)?;
-        Ok(made)
+        let failed = |source| TokensError::File { path: path.to_owned(), source };
+        alone(path, failed, |path| {
+            let mut tokens = if may_begin { Self::load_or_new(path) } else { Self::load(path) }?;
+            let made = change(&mut tokens)?;
+            tokens.save(path)?;
+            Ok(made)
+        })
     }
 
     /// Writes the file anew, whole or not at all.
@@ -311,22 +307,6 @@ fn presented(headers: &HeaderMap) -> Option<B256> {
     None
 }
 
-/// What tells one state of a file from another.
-#[derive(Clone, PartialEq, Eq)]
-struct Mark {
-    modified: Option<SystemTime>,
-    length: u64,
-    inode: u64,
-}
-
-impl Mark {
-    fn of(path: &Path) -> Option<Self> {
-        use std::os::unix::fs::MetadataExt;
-        let metadata = std::fs::metadata(path).ok()?;
-        Some(Self { modified: metadata.modified().ok(), length: metadata.len(), inode: metadata.ino() })
-    }
-}
-
 /// A file of tokens that is read again when it has changed. One that is broken changes nothing.
 pub struct TokenFile {
     path: PathBuf,
@@ -335,7 +315,7 @@ pub struct TokenFile {
 
 struct State {
     tokens: Arc<Tokens>,
-    mark: Option<Mark>,
+    stamp: Stamp,
     /// Whether the file as it is was read, or is of no use.
     is_settled: bool,
     looked: Instant,
@@ -347,9 +327,9 @@ impl TokenFile {
     /// # Errors
     /// As [`Tokens::load`].
     pub fn open(path: PathBuf) -> Result<Self, TokensError> {
-        let mark = Mark::of(&path);
+        let stamp = Stamp::of(&path);
         let tokens = Arc::new(Tokens::load(&path)?);
-        let state = Mutex::new(State { tokens, mark, is_settled: true, looked: Instant::now() });
+        let state = Mutex::new(State { tokens, stamp, is_settled: true, looked: Instant::now() });
         Ok(Self { path, state })
     }
 
@@ -359,10 +339,10 @@ impl TokenFile {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.looked.elapsed() >= LOOK_EVERY {
             state.looked = Instant::now();
-            let mark = Mark::of(&self.path);
-            if mark != state.mark || !state.is_settled {
-                let is_new = mark != state.mark;
-                state.mark = mark;
+            let stamp = Stamp::of(&self.path);
+            if stamp != state.stamp || !state.is_settled {
+                let is_new = stamp != state.stamp;
+                state.stamp = stamp;
                 let loaded = Tokens::load(&self.path);
                 // What cannot be read now may be readable in a moment, as when too many files are open.
                 state.is_settled = !matches!(loaded, Err(TokensError::File { .. }));

@@ -14,14 +14,12 @@ mod rules;
 mod settings;
 
 use std::collections::HashSet;
-use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::Context;
 use meridian_client::chain::{self, view::View};
+use meridian_client::files::Stamp;
 use meridian_client::namespaces::{Listed, Namespaces, NamespacesError};
 use meridian_proofs::Address;
 use meridian_proofs::checkpoint::Domain;
@@ -59,13 +57,6 @@ pub(super) struct Access {
     registry: OnceLock<Registry>,
     /// The file as it was when it was last looked at, and whether that is all there is to say of it.
     seen: Mutex<Option<(Stamp, bool)>>,
-}
-
-/// What changes when a file does.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stamp {
-    File { device: u64, inode: u64, length: u64, modified: (i64, i64), changed: (i64, i64) },
-    Unreadable(ErrorKind),
 }
 
 /// That a put may go on, and what it has to give back when it does not.
@@ -302,21 +293,6 @@ impl Access {
 
     fn seen(&self) -> std::sync::MutexGuard<'_, Option<(Stamp, bool)>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Stamp {
-    fn of(path: &Path) -> Self {
-        match std::fs::metadata(path) {
-            Ok(found) => Self::File {
-                device: found.dev(),
-                inode: found.ino(),
-                length: found.len(),
-                modified: (found.mtime(), found.mtime_nsec()),
-                changed: (found.ctime(), found.ctime_nsec()),
-            },
-            Err(error) => Self::Unreadable(error.kind()),
-        }
     }
 }
 
