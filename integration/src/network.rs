@@ -78,7 +78,7 @@ impl Network {
                 fronts.insert(name, front);
             }
             let address = keys::secret(&name.key_word())?.address();
-            members.insert(name, Member { name, address, listen, endpoint, running: None, liar: None });
+            members.insert(name, Member { name, address, listen, endpoint, running: None, lies, front: None });
             listeners.insert(name, listener);
         }
         let committee = Arc::new(committee(&plan, &members)?);
@@ -90,7 +90,7 @@ impl Network {
             let member = network.member_mut(name)?;
             let honest = format!("http://{}", member.listen);
             let truth = Truth::at(honest.clone(), network.committee.domain())?;
-            let liar = match (&plan.recorder, name) {
+            let front = match (&plan.recorder, name) {
                 (Some(recorder), _) => recorder.serve(front, name, honest)?,
                 (None, Name::Replica(place)) => {
                     liars::serve_replica(front, truth, Arc::clone(&plan.replica_lies[&place]))
@@ -99,7 +99,7 @@ impl Network {
                     liars::serve_gateway(front, truth, Arc::clone(&plan.gateway_lies[&place]))
                 }
             };
-            network.member_mut(name)?.liar = Some(liar);
+            network.member_mut(name)?.front = Some(front);
         }
         for (name, listener) in listeners {
             let runs = match name {
@@ -248,7 +248,7 @@ impl Network {
         let running = self.members.values().filter(|member| member.running.is_some());
         let (replicas, gateways): (Vec<_>, Vec<_>) =
             running.partition(|m| matches!(m.name, Name::Replica(_)));
-        let honest: Vec<Address> = replicas.iter().filter(|m| m.liar.is_none()).map(|m| m.address).collect();
+        let honest: Vec<Address> = replicas.iter().filter(|m| !m.lies).map(|m| m.address).collect();
         for gateway in gateways {
             let rpc = self.channels.gateway(&format!("http://{}", gateway.listen))?;
             eventually(SETTLE, "a gateway that is connected to every replica", async || {
@@ -290,8 +290,8 @@ impl Drop for Network {
     fn drop(&mut self) {
         std::thread::scope(|scope| {
             for member in self.members.values_mut() {
-                if let Some(liar) = member.liar.take() {
-                    liar.abort();
+                if let Some(front) = member.front.take() {
+                    front.abort();
                 }
                 if let Some(running) = member.running.take() {
                     scope.spawn(move || running.runtime.shutdown_timeout(KILL));

@@ -51,10 +51,12 @@ pub(super) struct Member {
     pub(super) address: Address,
     /// Where the honest server listens.
     pub(super) listen: SocketAddr,
-    /// Where everybody else looks for it: the same, or a liar in front of it.
+    /// Where everybody else looks for it: the same, or what stands in front of it.
     pub(super) endpoint: String,
     pub(super) running: Option<Running>,
-    pub(super) liar: Option<JoinHandle<()>>,
+    /// Whether what stands in front of it lies.
+    pub(super) lies: bool,
+    pub(super) front: Option<JoinHandle<()>>,
 }
 
 pub(super) struct Running {
