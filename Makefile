@@ -4,7 +4,11 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/meridian/target
 # New inputs and crashes are kept beside what is compiled; see docs/fuzzing.md.
 FUZZ_DIR := $(CARGO_TARGET_DIR)-fuzz
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS ?= $(notdir $(wildcard proofs/fuzz/corpus/*))
+FUZZ_TARGETS ?= $(notdir $(wildcard proofs/fuzz/corpus/* integration/fuzz/corpus/*))
+# RocksDB as the product has it, where that is compiled.
+FUZZ_ROCKSDB = $(dir $(firstword $(shell ls -t $(CARGO_TARGET_DIR)/release/build/librocksdb-sys-*/out/librocksdb.a 2>/dev/null)))
+# What never ends with a network's threads is no leak.
+FUZZ_NETWORK := -detect_leaks=0 -rss_limit_mb=4096
 
 # For the soak: how many members are killed, how many files damaged, how often a host is killed at each marked place, how
 # many rounds the storm over bad connections has, how many networks are simulated, how long no endpoint of the chain
@@ -104,10 +108,16 @@ fixtures: ## Rewrite the generated parts of docs and test vectors; look at the d
 fuzz: ## Each fuzz target for FUZZ_SECONDS seconds, 60 by default, with the address sanitizer
 	@cargo +nightly fuzz --version >/dev/null 2>&1 || \
 	{ echo "missing: rustup toolchain install nightly && cargo install --locked cargo-fuzz" >&2; exit 1; }
-	@set -e; for target in $(FUZZ_TARGETS); do \
+	@set -e; export TMPDIR=$(FUZZ_DIR)/tmp; \
+	$(if $(FUZZ_ROCKSDB),export ROCKSDB_LIB_DIR=$(FUZZ_ROCKSDB) ROCKSDB_STATIC=1;) \
+	for target in $(FUZZ_TARGETS); do \
 		echo "== $$target"; \
-		mkdir -p $(FUZZ_DIR)/corpus/$$target $(FUZZ_DIR)/artifacts/$$target; \
-		cargo +nightly fuzz run --fuzz-dir proofs/fuzz --target-dir $(FUZZ_DIR) --no-cfg-fuzzing $$target \
-			$(FUZZ_DIR)/corpus/$$target proofs/fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=20 \
-			-artifact_prefix=$(FUZZ_DIR)/artifacts/$$target/ -print_final_stats=1; \
+		seeds=$$(ls -d proofs/fuzz/corpus/$$target integration/fuzz/corpus/$$target 2>/dev/null || true); \
+		test -n "$$seeds" || { echo "there is no target $$target" >&2; exit 1; }; \
+		rm -rf $$TMPDIR; \
+		mkdir -p $$TMPDIR $(FUZZ_DIR)/corpus/$$target $(FUZZ_DIR)/artifacts/$$target; \
+		cargo +nightly fuzz run --fuzz-dir $${seeds%/corpus/*} --target-dir $(FUZZ_DIR) --no-cfg-fuzzing $$target \
+			$(FUZZ_DIR)/corpus/$$target $$seeds -- -max_total_time=$(FUZZ_SECONDS) -timeout=20 \
+			-artifact_prefix=$(FUZZ_DIR)/artifacts/$$target/ -print_final_stats=1 \
+			$$(case $$seeds in (integration/*) echo "$(FUZZ_NETWORK)";; esac); \
 	done

@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 pub use member::Name;
-use member::{Member, Spec, start};
+use member::{Member, Role, Spec, start};
 pub use plan::Plan;
 use plan::committee;
 
@@ -78,7 +78,8 @@ impl Network {
                 fronts.insert(name, front);
             }
             let address = keys::secret(&name.key_word())?.address();
-            members.insert(name, Member { name, address, listen, endpoint, running: None, lies, front: None });
+            members
+                .insert(name, Member { name, address, listen, endpoint, running: None, lies, front: None });
             listeners.insert(name, listener);
         }
         let committee = Arc::new(committee(&plan, &members)?);
@@ -174,6 +175,30 @@ impl Network {
     #[must_use]
     pub fn folder(&self, name: Name) -> PathBuf {
         self.dir.path().join(name.folder())
+    }
+
+    /// The replica at a place itself, to be asked without a connection. Whoever keeps it keeps its store open.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn replica(&self, place: usize) -> Result<Arc<replica::Replica>> {
+        let running = self.member(Name::Replica(place))?.running.as_ref();
+        match running.map(|running| &running.role) {
+            Some(Role::Replica(replica)) => replica.upgrade().context("it is stopping"),
+            _ => bail!("replica {place} does not run"),
+        }
+    }
+
+    /// The gateway at a place itself, as [`Network::replica`].
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn gateway(&self, place: usize) -> Result<Arc<gateway::Gateway>> {
+        let running = self.member(Name::Gateway(place))?.running.as_ref();
+        match running.map(|running| &running.role) {
+            Some(Role::Gateway(gateway)) => gateway.upgrade().context("it is stopping"),
+            _ => bail!("gateway {place} does not run"),
+        }
     }
 
     /// Endpoints of all gateways, those that do not run included.

@@ -71,16 +71,25 @@ pub struct Spoiled {
     pub message: Bytes,
 }
 
-struct Field<'a> {
-    number: u64,
-    value: Value<'a>,
+/// A field of a message.
+#[derive(Clone, Debug)]
+pub struct Field<'a> {
+    /// Its number.
+    pub number: u64,
+    /// What it says.
+    pub value: Value<'a>,
 }
 
-#[derive(Clone)]
-enum Value<'a> {
+/// What a field says, by its type on the wire.
+#[derive(Clone, Debug)]
+pub enum Value<'a> {
+    /// A number of variable length.
     Varint(u64),
+    /// Eight bytes.
     Fixed64([u8; 8]),
+    /// Bytes, a text or a message.
     Bytes(&'a [u8]),
+    /// Four bytes.
     Fixed32([u8; 4]),
 }
 
@@ -114,7 +123,9 @@ fn take<'a>(from: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
     Some(head)
 }
 
-fn parse(mut from: &[u8]) -> Option<Vec<Field<'_>>> {
+/// Takes a message apart, if it is one.
+#[must_use]
+pub fn parse(mut from: &[u8]) -> Option<Vec<Field<'_>>> {
     let mut fields = Vec::new();
     while !from.is_empty() {
         let tag = varint(&mut from)?;
@@ -136,7 +147,8 @@ fn parse(mut from: &[u8]) -> Option<Vec<Field<'_>>> {
     Some(fields)
 }
 
-fn put(to: &mut Vec<u8>, number: u64, value: &Value<'_>) {
+/// Writes one field.
+pub fn put(to: &mut Vec<u8>, number: u64, value: &Value<'_>) {
     match value {
         Value::Varint(v) => {
             put_varint(to, number << 3);

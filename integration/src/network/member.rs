@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use anyhow::Result;
 use meridian_client::chain::view::View;
@@ -63,6 +63,13 @@ pub(super) struct Running {
     pub(super) runtime: Runtime,
     pub(super) stop: Option<oneshot::Sender<()>>,
     pub(super) server: JoinHandle<Result<()>>,
+    pub(super) role: Role,
+}
+
+/// What a member runs as, without which nothing of it goes on.
+pub(super) enum Role {
+    Replica(Weak<replica::Replica>),
+    Gateway(Weak<gateway::Gateway>),
 }
 
 pub(super) struct Spec {
@@ -80,15 +87,15 @@ pub(super) fn start(spec: &Spec, listener: TcpListener) -> Result<Running> {
         .enable_all()
         .build()?;
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = runtime.block_on(serve(spec, listener, stopped))?;
-    Ok(Running { runtime, stop: Some(stop), server })
+    let (server, role) = runtime.block_on(serve(spec, listener, stopped))?;
+    Ok(Running { runtime, stop: Some(stop), server, role })
 }
 
 async fn serve(
     spec: &Spec,
     listener: TcpListener,
     stopped: oneshot::Receiver<()>,
-) -> Result<JoinHandle<Result<()>>> {
+) -> Result<(JoinHandle<Result<()>>, Role)> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let key = keys::secret(&spec.name.key_word())?;
@@ -106,11 +113,13 @@ async fn serve(
             let service =
                 service.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
             let server = server.with(service).with(LogServer::new(LogService::new(replica.logs().clone())));
-            Ok(tokio::spawn(async move {
+            let role = Role::Replica(Arc::downgrade(&replica));
+            let serving = tokio::spawn(async move {
                 server.serve(listener, stop).await?;
                 replica.shutdown().await;
                 Ok(())
-            }))
+            });
+            Ok((serving, role))
         }
         Name::Gateway(_) => {
             let gateway = gateway::Gateway::open(spec.gateway.clone(), folder, view, key, &Channels::new())?;
@@ -119,11 +128,13 @@ async fn serve(
                 service.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
             let server =
                 server.with(service).with(LogServer::new(LogService::new(gateway.log_store().clone())));
-            Ok(tokio::spawn(async move {
+            let role = Role::Gateway(Arc::downgrade(&gateway));
+            let serving = tokio::spawn(async move {
                 server.serve(listener, stop).await?;
                 gateway.shutdown().await;
                 Ok(())
-            }))
+            });
+            Ok((serving, role))
         }
     }
 }

@@ -51,3 +51,6 @@ pub const TARGETS: [(&str, Body); 12] = [
     ("checkpoint", checkpoint),
     ("log", log),
 ];
+
+/// Packages that only fuzzing takes.
+pub const PACKAGES: [&str; 3] = ["arbitrary", "libfuzzer-sys", "meridian-proofs-fuzz"];

@@ -13,7 +13,9 @@ use meridian_proofs::{
 /// Target, name and bytes of every honest input.
 pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     let mut seeds = Vec::new();
-    let mut add = |target, name: String, parts: &[&[u8]]| seeds.push((target, name, parts.concat()));
+    let mut add = |target, name: String, parts: &[&[u8]]| {
+        seeds.push((target, format!("honest-{name}"), parts.concat()));
+    };
     for (choice, honest) in Honest::all() {
         let (blob, shape) = (&honest.blob, honest.blob.shape());
         let all = shape.all();
