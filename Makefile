@@ -7,8 +7,8 @@ FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= $(notdir $(wildcard proofs/fuzz/corpus/* integration/fuzz/corpus/*))
 # RocksDB as the product has it, where that is compiled.
 FUZZ_ROCKSDB = $(dir $(firstword $(shell ls -t $(CARGO_TARGET_DIR)/release/build/librocksdb-sys-*/out/librocksdb.a 2>/dev/null)))
-# What never ends with a network's threads is no leak.
-FUZZ_NETWORK := -detect_leaks=0 -rss_limit_mb=4096
+# What never ends with a network's threads is no leak; and to weigh what each input reaches takes longer than the input.
+FUZZ_NETWORK := -detect_leaks=0 -rss_limit_mb=4096 -entropic=0
 
 # For the soak: how many members are killed, how many files damaged, how often a host is killed at each marked place, how
 # many rounds the storm over bad connections has, how many networks are simulated, how long no endpoint of the chain
@@ -24,7 +24,7 @@ ATTACK_SECONDS ?= 60
 
 CARGO_FLAGS := --release --locked --workspace
 
-.PHONY: help demo test lint dist bench load repair slow nearest samples altda opstack opstack-up light withholding soak deny fixtures fuzz
+.PHONY: help demo test lint dist bench load overload repair slow nearest samples altda opstack opstack-up light withholding soak deny fixtures fuzz
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -60,6 +60,10 @@ bench: ## The codec beside its peers and a floor; writes docs/benchmarks.md
 
 load: ## Put-to-certificate and get on a network of its own, with the floor beside it; writes docs/benchmarks.md
 	cargo run --release --locked --bin load -- --devnet --record docs/benchmarks.md
+
+overload: ## What becomes of puts at twice the load that a network sustains, near and as far as the world is wide
+	cargo run --release --locked --bin overload
+	cargo run --release --locked --bin overload -- --wan
 
 repair: ## How fast a replica that lost its disk is whole again, beside a plain copy, and what the load loses meanwhile
 	cargo run --release --locked --bin repair

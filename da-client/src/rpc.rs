@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::io;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -183,6 +184,14 @@ impl Channels {
         // Wherever a route leads, who answers there has to be who is called.
         let name = connector(endpoint)?.uri().host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let connector = connector(self.routes.get(endpoint).map_or(endpoint, String::as_str))?;
+        let is_near =
+            name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
+        if self.trust.is_given() && connector.uri().scheme_str() == Some("http") && !is_near {
+            tracing::warn!(
+                endpoint,
+                "no TLS there: the authority or the keys that are to be trusted vouch for nobody"
+            );
+        }
         let (opener, trust) = (self.opener.clone(), self.trust.clone());
         let channel = connector.connect_with_connector_lazy(tower::service_fn(move |uri: Uri| {
             tls::open(uri, name.clone(), opener.clone(), trust.clone())

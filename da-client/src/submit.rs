@@ -4,12 +4,12 @@ mod expectation;
 mod signing;
 
 use std::future::{Future, ready};
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use futures::FutureExt;
 use meridian_proofs::Address;
 use meridian_proofs::certificate::Certificate;
 use meridian_proofs::committee::RegionId;
@@ -20,7 +20,7 @@ use meridian_proofs::shape::{LengthError, PayloadLength};
 use meridian_proofs::signature::SecretKey;
 use meridian_proofs::{B256, keccak256};
 use meridian_proto::convert::PutStart;
-use meridian_proto::error::{ApiError, Class};
+use meridian_proto::error::{ApiError, Class, Reason};
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -237,10 +237,9 @@ impl Submitter {
     ) -> Result<Receipt, PutError> {
         let length = PayloadLength::try_from(u64::try_from(payload.len()).unwrap_or(u64::MAX))?;
         let now = (self.now)();
-        let mut identity = pin!(identity);
-        let mut known = None;
+        let identity = identity.shared();
         if let Some(expected) = options.expected {
-            let Identity { id, .. } = *known.insert(identity.as_mut().await?);
+            let Identity { id, .. } = identity.clone().await?;
             if id != expected {
                 return Err(PutError::OtherId { expected, computed: id });
             }
@@ -254,6 +253,14 @@ impl Submitter {
             kzg_root: options.kzg_root.filter(|root| *root != B256::ZERO),
             authorization: None,
         };
+        let expectation = |identity: Identity| Expectation {
+            id: identity.id,
+            length: length.get(),
+            payload_hash: identity.payload_hash,
+            namespace: options.namespace,
+            retention: options.retention,
+            now,
+        };
         let signing = self.to_sign(&payload);
         let deadline = self.wait + Duration::from_secs(length.get() / PUT_RATE);
         let mut failed = Vec::new();
@@ -266,20 +273,15 @@ impl Submitter {
                 };
                 self.upload(gateway, start, payload.clone(), deadline, progress).await
             };
-            let failure = match uploaded.await {
+            let mut answer = uploaded.await;
+            if matches!(&answer, Err(error) if error.reason == Reason::QuotaExceeded)
+                && let Some(earlier) = self.earlier(gateway, &expectation(identity.clone().await?)).await
+            {
+                answer = Ok(earlier);
+            }
+            let failure = match answer {
                 Ok(certificate) => {
-                    let Identity { id, payload_hash } = match known {
-                        Some(known) => known,
-                        None => *known.insert(identity.as_mut().await?),
-                    };
-                    let expectation = Expectation {
-                        id,
-                        length: length.get(),
-                        payload_hash,
-                        namespace: options.namespace,
-                        retention: options.retention,
-                        now,
-                    };
+                    let expectation = expectation(identity.clone().await?);
                     let view = Arc::clone(&self.view.borrow());
                     match expectation.check_open(&certificate, &view.epochs) {
                         Ok(verified) => {
@@ -308,6 +310,14 @@ impl Submitter {
             }
         }
         Err(if failed.is_empty() { PutError::NoGateway } else { PutError::Failed(failed) })
+    }
+
+    /// The certificate of a put whose answer was lost: it is there, however little fits now.
+    async fn earlier(&self, gateway: &str, wanted: &Expectation) -> Option<Certificate> {
+        let calls = self.channels.gateway(gateway).ok()?;
+        let certificate = calls.certificate(wanted.id, Some(wanted.namespace)).await.ok()?;
+        let view = Arc::clone(&self.view.borrow());
+        wanted.check_open(&certificate, &view.epochs).is_ok().then_some(certificate)
     }
 
     /// Sends a payload to a gateway, and tells how far that is.

@@ -2,11 +2,13 @@
 
 use std::io::Result;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use meridian_client::guard::{Limits, pages};
+use meridian_client::guard::pages::{Count, Ended};
+use meridian_client::guard::{Cut, Limits, Refusal, pages};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
@@ -20,7 +22,11 @@ const SETTINGS: pages::Settings = pages::Settings {
     head: Duration::from_secs(60),
 };
 
-async fn start(settings: pages::Settings) -> Result<(SocketAddr, CancellationToken, JoinHandle<Result<()>>)> {
+type Seen = Arc<Mutex<Vec<Ended>>>;
+
+async fn start(
+    settings: pages::Settings,
+) -> Result<(SocketAddr, CancellationToken, JoinHandle<Result<()>>, Seen)> {
     let router = Router::new()
         .route("/", get(async || "here\n"))
         .route("/long", get(async || vec![b'a'; LONG]))
@@ -33,8 +39,11 @@ async fn start(settings: pages::Settings) -> Result<(SocketAddr, CancellationTok
         );
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let (address, stop) = (listener.local_addr()?, CancellationToken::new());
-    let served = pages::serve(listener, None, router, settings, stop.clone());
-    Ok((address, stop, tokio::spawn(served)))
+    let seen = Seen::default();
+    let counted = Arc::clone(&seen);
+    let count: Count = Arc::new(move |ended| counted.lock().unwrap().push(ended));
+    let served = pages::serve(listener, None, router, settings, count, stop.clone());
+    Ok((address, stop, tokio::spawn(served), seen))
 }
 
 async fn connect(last: u8, to: SocketAddr) -> Result<TcpStream> {
@@ -63,7 +72,7 @@ async fn page(last: u8, to: SocketAddr, path: &str) -> Result<String> {
 
 #[tokio::test]
 async fn an_address_has_its_share_and_strangers_that_do_nothing_give_way() {
-    let (address, stop, running) = start(SETTINGS).await.unwrap();
+    let (address, stop, running, seen) = start(SETTINGS).await.unwrap();
     let mut held = Vec::new();
     for last in [2, 2, 2, 2, 3, 3, 3, 3] {
         held.push(connect(last, address).await.unwrap());
@@ -73,6 +82,7 @@ async fn an_address_has_its_share_and_strangers_that_do_nothing_give_way() {
     stop.cancel();
     drop(held);
     running.await.unwrap().unwrap();
+    assert_eq!(*seen.lock().unwrap(), [Ended::Refused(Refusal::Address), Ended::Cut(Cut::Displaced)]);
 }
 
 #[tokio::test]
@@ -95,17 +105,18 @@ async fn heads_that_do_not_end_are_cut_off() {
 #[tokio::test]
 async fn who_takes_no_answer_is_cut_off() {
     let limits = Limits { stall: Duration::from_millis(100), ..SETTINGS.limits };
-    let (address, ..) = start(pages::Settings { limits, ..SETTINGS }).await.unwrap();
+    let (address, _, _, seen) = start(pages::Settings { limits, ..SETTINGS }).await.unwrap();
     let mut stream = connect(2, address).await.unwrap();
     stream.write_all(b"GET /long HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     tokio::time::sleep(Duration::from_millis(1_000)).await;
     assert!(ended(stream).await < LONG);
+    assert_eq!(*seen.lock().unwrap(), [Ended::Cut(Cut::Stalled)]);
     assert!(page(2, address, "/long").await.unwrap().len() > LONG, "who takes it gets all of it");
 }
 
 #[tokio::test]
 async fn what_has_begun_is_finished_at_a_stop() {
-    let (address, stop, running) = start(SETTINGS).await.unwrap();
+    let (address, stop, running, _) = start(SETTINGS).await.unwrap();
     let idle = connect(2, address).await.unwrap();
     let asked = tokio::spawn(async move { page(3, address, "/slow").await.unwrap() });
     tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,7 +1,8 @@
 //! The gateway: takes payloads, brings them to every region, keeps the log, gives certificates.
 //!
 //! A put walks through `submit` (checks, encoding), `dispersal` (rows to every seat), `log` (entry and checkpoint, one
-//! synced batch), `cosign` (cosignatures) and back. `access` says who may put, and how much. `seats` and `quorum` say whom it waits for, `check` looks after
+//! synced batch), `cosign` (cosignatures) and back. `access` says who may put, and how much,
+//! `congestion` how many at a time. `seats` and `quorum` say whom it waits for, `check` looks after
 //! seats that are away, `backfill` brings them later what they missed, `anchor` brings the log to the chain, `store` is
 //! the disk, `link` the network. `core` has what they share, for one epoch and for all, and `epochs` leads from one to
 //! the next.
@@ -16,6 +17,7 @@ use futures::Stream;
 use meridian_client::chain::namespaces::Namespaces;
 use meridian_client::chain::sender::Chain;
 use meridian_client::chain::view::View;
+use meridian_client::guard::Origin;
 use meridian_client::rpc::Channels;
 use meridian_proofs::buffers::RowBuffers;
 use meridian_proofs::certificate::Certificate;
@@ -39,6 +41,7 @@ pub mod anchor;
 mod arriving;
 mod backfill;
 mod check;
+mod congestion;
 mod core;
 mod cosign;
 mod dispersal;
@@ -62,6 +65,7 @@ pub use settings::Settings;
 use self::core::{Shared, blocking};
 use access::Access;
 use anchor::{AnchorSettings, Logbook};
+use congestion::Congestion;
 use epochs::{Door, Stage};
 use link::{Links, RpcLinks};
 use store::Store;
@@ -142,6 +146,7 @@ impl Gateway {
             buffers: RowBuffers::new(settings.row_buffers()),
             memory: MemoryBudget::new("puts", settings.memory_bytes),
             arriving: Arc::default(),
+            congestion: Congestion::new(settings.queue()),
             pressure: watch::Sender::new(()),
             backfill_slots: Semaphore::new(settings.backfills),
             puts: AtomicU64::new(0),
@@ -181,8 +186,21 @@ impl Gateway {
         start: PutStart,
         chunks: impl Stream<Item = Result<Bytes, ApiError>> + Send,
     ) -> Result<Certificate, ApiError> {
+        self.put_from(None, start, chunks).await
+    }
+
+    /// Like [`Gateway::put`], for somebody whose share it is of what the gateway gets done.
+    ///
+    /// # Errors
+    /// As [`Gateway::put`].
+    pub async fn put_from(
+        &self,
+        origin: Option<Origin>,
+        start: PutStart,
+        chunks: impl Stream<Item = Result<Bytes, ApiError>> + Send,
+    ) -> Result<Certificate, ApiError> {
         let door = Door { shared: self.shared.clone(), stage: self.stage.clone() };
-        submit::put(&door, start, chunks).await
+        submit::put(&door, origin, start, chunks).await
     }
 
     /// The certificate of a blob's latest entry, under one namespace or any, with every cosignature known by now.

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use futures::future::BoxFuture;
+use meridian_client::guard::pages::Ended;
 use meridian_client::guard::{Limits, pages};
 use meridian_client::tls::Acceptor;
 use prometheus::{Encoder, Registry, TextEncoder};
@@ -19,6 +20,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::metrics::KeyValue;
 
 /// Who may connect, and how long each may stand still.
 const SETTINGS: pages::Settings = pages::Settings {
@@ -68,7 +71,7 @@ pub async fn serve(
         let _ = stop.wait_for(|stop| *stop).await;
         token.cancel();
     };
-    let server = pages::serve(listener, acceptor, router(pages), SETTINGS, stopped);
+    let server = pages::serve(listener, acceptor, router(pages), SETTINGS, Arc::new(count), stopped);
     let stopping = async {
         stopping.await;
         tokio::time::sleep(DRAIN).await;
@@ -77,6 +80,15 @@ pub async fn serve(
         outcome = server => outcome.context("the http server failed"),
         // Whoever has not read its answer by now does not hold up the stop.
         () = stopping => Ok(()),
+    }
+}
+
+/// Counts a connection that did not end by itself, among those of gRPC.
+fn count(ended: Ended) {
+    let (metrics, reason) = (crate::metrics::get(), [KeyValue::new("reason", ended.as_str())]);
+    match ended {
+        Ended::Refused(_) => metrics.refused_connections.add(1, &reason),
+        Ended::Cut(_) => metrics.closed_connections.add(1, &reason),
     }
 }
 

@@ -133,7 +133,7 @@ metrics! {
     refused_requests: Counter<u64>, "meridian_refused_requests_total", "{request}", ["reason"];
     /// Connections that are open.
     connections: UpDownCounter<i64>, "meridian_connections", "{connection}", [];
-    /// Connections that were closed as they came: their address opens too many (`rate`) or has its share (`address`), or nobody had to give way (`full`).
+    /// Connections, of gRPC and of pages, that were closed as they came: their address opens too many (`rate`) or has its share (`address`), or nobody had to give way (`full`).
     refused_connections: Counter<u64>, "meridian_refused_connections_total", "{connection}", ["reason"];
     /// Connections that this host ended: `displaced` by another, an answer was not taken (`stalled`), `silent` at the beginning, `idle`, `old`, or busy with `frames` that ask for nothing.
     closed_connections: Counter<u64>, "meridian_closed_connections_total", "{connection}", ["reason"];
@@ -152,6 +152,8 @@ metrics! {
     put_seconds: Histogram<f64>, "meridian_gateway_put_seconds", "s", [];
     /// Puts in flight now.
     puts_in_flight: UpDownCounter<i64>, "meridian_gateway_puts_in_flight", "{put}", [];
+    /// Puts that may be in work at a time, beyond which they are refused: it shrinks where they wait long for each other.
+    put_window: Gauge<u64>, "meridian_gateway_put_window", "{put}", [];
     /// Payload bytes that were accepted and encoded.
     put_bytes: Counter<u64>, "meridian_gateway_put_bytes_total", "By", [];
     /// Time to encode a payload after its last byte arrived.

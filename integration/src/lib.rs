@@ -4,6 +4,7 @@ pub mod anvil;
 pub mod attack;
 pub mod browser;
 pub mod children;
+pub mod cores;
 pub mod devnet;
 pub mod folder;
 pub mod golang;

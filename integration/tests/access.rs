@@ -387,6 +387,7 @@ async fn limits_hold_and_survive_a_kill() -> Result<()> {
     assert_eq!(put(20_001, 2).await?, Some(Reason::QuotaExceeded));
     assert_eq!(put(20_000, 3).await?, None);
     assert_eq!(put(1, 4).await?, Some(Reason::QuotaExceeded));
+    assert_eq!(put(20_000, 3).await?, None, "it is there already");
     guarded.devnet.kill("gateway-0")?;
     guarded.devnet.revive("gateway-0")?;
     let after = eventually(PATIENCE, "a gateway that answers", async || {

@@ -69,7 +69,8 @@ pub async fn serve(
     sidecar: Arc<AltDa>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    pages::serve(listener, acceptor, router(sidecar), PAGES, stop).await
+    let count = sidecar.metrics.endings();
+    pages::serve(listener, acceptor, router(sidecar), PAGES, count, stop).await
 }
 
 /// What a path and a method ask for.

@@ -1,10 +1,13 @@
 //! What a sidecar counts, for Prometheus.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
+
+use crate::guard::pages::{self, Count};
 
 /// Upper bounds of the buckets, in seconds.
 const BUCKETS: [f64; 16] =
@@ -22,6 +25,7 @@ pub(super) struct Metrics {
     in_flight: IntGauge,
     cache_bytes: IntGauge,
     archive_failures: IntCounter,
+    endings: Count,
 }
 
 /// A put that is on its way.
@@ -59,7 +63,10 @@ impl Metrics {
             &["call", "status"],
         )?;
         registry.register(Box::new(requests.clone()))?;
+        let (ended, endings) = pages::counter("meridian_altda_ended_connections_total")?;
+        registry.register(Box::new(ended))?;
         let metrics = Self {
+            endings,
             requests,
             refusals: counters(
                 "meridian_altda_refusals_total",
@@ -100,6 +107,11 @@ impl Metrics {
             metrics.puts.with_label_values(&[kind]);
         }
         Ok(metrics)
+    }
+
+    /// Counts connections that did not end by themselves.
+    pub(super) fn endings(&self) -> Count {
+        Arc::clone(&self.endings)
     }
 
     pub(super) fn answered(&self, call: &str, status: u16, took: Duration) {

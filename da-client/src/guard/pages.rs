@@ -15,13 +15,14 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus::{IntCounterVec, Opts};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::places::{InUse, Visit};
-use super::{Limits, Patient, Place, Places};
+use super::{Cut, Limits, Patient, Place, Places, Refusal};
 use crate::tls::{Acceptor, Door, Wire};
 
 /// Pause after a connection could not be accepted, as when the process has no file descriptors left.
@@ -38,6 +39,43 @@ pub struct Settings {
     pub head: Duration,
 }
 
+/// How a connection ended that did not end by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// It was closed as it came.
+    Refused(Refusal),
+    /// It was cut.
+    Cut(Cut),
+}
+
+impl Ended {
+    /// The word for it in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.as_str(),
+            Self::Cut(cut) => cut.as_str(),
+        }
+    }
+}
+
+/// Counts the connections that ended so.
+pub type Count = Arc<dyn Fn(Ended) + Send + Sync>;
+
+/// A counter of connections by how they ended.
+///
+/// # Errors
+/// The name is no name of a metric.
+pub fn counter(name: &str) -> prometheus::Result<(IntCounterVec, Count)> {
+    let help = "Connections that were closed as they came, or cut, by reason.";
+    let counter = IntCounterVec::new(Opts::new(name, help), &["reason"])?;
+    for ended in [Ended::Refused(Refusal::Address), Ended::Refused(Refusal::Full), Ended::Cut(Cut::Stalled)] {
+        counter.with_label_values(&[ended.as_str()]);
+    }
+    let counts = counter.clone();
+    Ok((counter, Arc::new(move |ended| counts.with_label_values(&[ended.as_str()]).inc())))
+}
+
 /// Answers until it is stopped, and then what has begun.
 ///
 /// # Errors
@@ -47,6 +85,7 @@ pub async fn serve(
     acceptor: Option<Acceptor>,
     router: Router,
     settings: Settings,
+    count: Count,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let door = Door::new(acceptor);
@@ -72,6 +111,7 @@ pub async fn serve(
         match places.take(peer.ip()) {
             Ok(place) => {
                 let (door, router, stop) = (door.clone(), router.clone(), stop.clone());
+                let count = Arc::clone(&count);
                 tasks.spawn(async move {
                     let admitted = tokio::select! {
                         admitted = door.admit(stream) => admitted,
@@ -79,11 +119,18 @@ pub async fn serve(
                         () = stop.cancelled() => None,
                     };
                     if let Some(stream) = admitted {
-                        converse(stream, peer, place, router, settings, stop).await;
+                        converse(stream, peer, &place, router, settings, stop).await;
+                    }
+                    if let Some(why) = place.visit().why() {
+                        tracing::debug!(%peer, why = why.as_str(), "a connection is cut");
+                        count(Ended::Cut(why));
                     }
                 });
             }
-            Err(refusal) => tracing::debug!(%peer, why = refusal.as_str(), "a connection is refused"),
+            Err(refusal) => {
+                tracing::debug!(%peer, why = refusal.as_str(), "a connection is refused");
+                count(Ended::Refused(refusal));
+            }
         }
     }
     drop(listener);
@@ -96,7 +143,7 @@ pub async fn serve(
 async fn converse(
     stream: Wire<TcpStream>,
     peer: SocketAddr,
-    place: Place,
+    place: &Place,
     router: Router,
     settings: Settings,
     stop: CancellationToken,
@@ -126,9 +173,6 @@ async fn converse(
                 connection.as_mut().graceful_shutdown();
             }
         }
-    }
-    if let Some(why) = visit.why() {
-        tracing::debug!(%peer, why = why.as_str(), "a connection is cut");
     }
 }
 

@@ -17,10 +17,10 @@ use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use meridian_proofs::Address;
 use meridian_proofs::ids::BlobId;
-use prometheus::{Encoder, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{Encoder, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -68,7 +68,9 @@ pub async fn serve(
     client: Arc<LightClient>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    pages::serve(listener, acceptor, router(client), PAGES, stop).await
+    let counter = pages::counter("meridian_light_ended_connections_total");
+    let (ended, count) = counter.map_err(std::io::Error::other)?;
+    pages::serve(listener, acceptor, router(client).layer(Extension(ended)), PAGES, count, stop).await
 }
 
 fn refused(status: StatusCode, what: &str) -> Response {
@@ -147,14 +149,21 @@ async fn checkpoints(State(client): State<Arc<LightClient>>) -> Response {
     answer(client.statements().await.map(Some))
 }
 
-async fn metrics(State(client): State<Arc<LightClient>>) -> Response {
+async fn metrics(
+    State(client): State<Arc<LightClient>>,
+    ended: Option<Extension<IntCounterVec>>,
+) -> Response {
     let report = match client.report().await {
         Ok(report) => report,
         Err(error) => return answer::<()>(Err(error)),
     };
     let mut text = Vec::new();
-    let encoded =
-        gauges(&report).and_then(|registry| TextEncoder::new().encode(&registry.gather(), &mut text));
+    let encoded = gauges(&report).and_then(|registry| {
+        if let Some(Extension(ended)) = ended {
+            registry.register(Box::new(ended))?;
+        }
+        TextEncoder::new().encode(&registry.gather(), &mut text)
+    });
     match encoded {
         Ok(()) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => {

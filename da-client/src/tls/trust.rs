@@ -72,6 +72,12 @@ impl Trust {
         Ok(Self(Arc::new(Inner { own: Some(own), system: Mutex::default() })))
     }
 
+    /// Whether it is other than what the system trusts.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        self.0.own.is_some()
+    }
+
     /// Looks whether files have changed: from the next connection on they count. True when they do.
     ///
     /// # Errors

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use super::access::Access;
 use super::arriving::Arriving;
+use super::congestion::Congestion;
 use super::cosign::{Checkpoints, Head};
 use super::dispersal::{Dispersals, Live, Route};
 use super::epochs::is_anchored;
@@ -67,6 +68,8 @@ pub(super) struct Shared {
     pub(super) memory: MemoryBudget,
     /// Payloads that are being received.
     pub(super) arriving: Arc<Arriving>,
+    /// How many puts are in work, and may be.
+    pub(super) congestion: Arc<Congestion>,
     /// Fires when puts need memory that uploads hold.
     pub(super) pressure: watch::Sender<()>,
     pub(super) backfill_slots: Semaphore,

@@ -21,6 +21,7 @@ impl wire::gateway_server::Gateway for Service {
         &self,
         request: Request<Streaming<wire::PutRequest>>,
     ) -> Result<Response<wire::PutResponse>, Status> {
+        let origin = request.extensions().get().copied();
         let mut parts = request.into_inner();
         let limit = self.0.shared.settings.body_timeout();
         let first = tokio::time::timeout(limit, parts.next()).await;
@@ -35,7 +36,7 @@ impl wire::gateway_server::Gateway for Service {
             PutPart::Chunk(chunk) => Ok(chunk),
             PutPart::Start(_) => Err(ApiError::new(Reason::StreamInvalid, "a put starts once")),
         });
-        let certificate = self.0.put(start, chunks).await.inspect_err(metrics::refused)?;
+        let certificate = self.0.put_from(origin, start, chunks).await.inspect_err(metrics::refused)?;
         Ok(Response::new(wire::PutResponse { certificate: certificate.encode().into() }))
     }
 

@@ -20,6 +20,9 @@ documented! {
         pub row_buffer_bytes: u64,
         /// Milliseconds that a put waits for room in the memory before it is refused as overloaded.
         pub memory_wait_ms: u64,
+        /// Milliseconds that puts may wait for each other, beyond what one takes alone, before fewer are taken at a time
+        /// and the others are refused as overloaded. 32 are always taken.
+        pub queue_ms: u64,
         /// Milliseconds without a chunk after which a put is given up.
         pub body_timeout_ms: u64,
         /// Milliseconds without an answer after which no put waits for a replica any longer. A replica that is being sent
@@ -60,6 +63,7 @@ impl Default for Settings {
             memory_bytes: 1 << 30,
             row_buffer_bytes: 128 << 20,
             memory_wait_ms: 2_000,
+            queue_ms: 200,
             body_timeout_ms: 10_000,
             silence_ms: 2_000,
             floor_bytes_per_second: 8 << 20,
@@ -86,6 +90,7 @@ impl Settings {
     pub fn check(&self) -> Result<(), String> {
         let positive = [
             ("memory_bytes", self.memory_bytes),
+            ("queue_ms", self.queue_ms),
             ("body_timeout_ms", self.body_timeout_ms),
             ("silence_ms", self.silence_ms),
             ("floor_bytes_per_second", self.floor_bytes_per_second),
@@ -107,6 +112,10 @@ impl Settings {
 
     pub(super) fn memory_wait(&self) -> Duration {
         Duration::from_millis(self.memory_wait_ms)
+    }
+
+    pub(super) fn queue(&self) -> Duration {
+        Duration::from_millis(self.queue_ms)
     }
 
     pub(super) fn body_timeout(&self) -> Duration {

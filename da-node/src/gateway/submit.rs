@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use fail::fail_point;
 use futures::{Stream, StreamExt};
+use meridian_client::guard::Origin;
 use meridian_proofs::certificate::Certificate;
 use meridian_proofs::encode::{EncodedBlob, StreamEncoder};
 use meridian_proofs::ids::{BlobId, PayloadHash};
@@ -44,6 +45,7 @@ const DISPERSED_MARGIN: u64 = 60;
 
 /// A put that passed every check that needs no payload.
 struct Admitted {
+    origin: Option<Origin>,
     start: PutStart,
     pass: Pass,
     memory: Reservation,
@@ -51,6 +53,7 @@ struct Admitted {
 
 /// A payload that arrived whole.
 struct Received {
+    origin: Option<Origin>,
     start: PutStart,
     encoder: StreamEncoder,
     pass: Pass,
@@ -83,6 +86,7 @@ enum Place {
 /// Takes a payload and gives its certificate.
 pub(super) async fn put(
     door: &Door,
+    origin: Option<Origin>,
     start: PutStart,
     chunks: impl Stream<Item = Result<Bytes, ApiError>> + Send,
 ) -> Result<Certificate, ApiError> {
@@ -90,7 +94,7 @@ pub(super) async fn put(
     let shared = &door.shared;
     let _counted = InFlight::new(shared);
     let answer = async {
-        let admitted = admit(door, start).await?;
+        let admitted = admit(door, origin, start).await?;
         let received = receive(shared, admitted, chunks).await?;
         let work = finish(door.clone(), received).in_current_span();
         let done = shared.finishing.spawn(work).await;
@@ -112,10 +116,11 @@ pub(super) fn footprint(length: PayloadLength) -> u64 {
 }
 
 /// Everything that can be refused before the payload is read.
-async fn admit(door: &Door, start: PutStart) -> Result<Admitted, ApiError> {
+async fn admit(door: &Door, origin: Option<Origin>, start: PutStart) -> Result<Admitted, ApiError> {
     if door.shared.draining.is_cancelled() {
         return Err(stopped());
     }
+    door.shared.congestion.check(origin)?;
     door.shared.access.check(&start)?;
     let core = tokio::select! {
         core = door.core() => core?,
@@ -133,7 +138,7 @@ async fn admit(door: &Door, start: PutStart) -> Result<Admitted, ApiError> {
     core.store.db().check_room(start.length.get())?;
     let pass = core.access.admit(&start).await?;
     match core.reserve(bytes, core.settings.memory_wait()).await {
-        Ok(memory) => Ok(Admitted { start, pass, memory }),
+        Ok(memory) => Ok(Admitted { origin, start, pass, memory }),
         Err(error) => {
             pass.failed(&error);
             Err(error)
@@ -161,9 +166,9 @@ async fn receive(
     admitted: Admitted,
     chunks: impl Stream<Item = Result<Bytes, ApiError>> + Send,
 ) -> Result<Received, ApiError> {
-    let Admitted { start, pass, memory } = admitted;
+    let Admitted { origin, start, pass, memory } = admitted;
     match read(shared, start, memory.bytes(), chunks).await {
-        Ok(encoder) => Ok(Received { start, encoder, pass, memory }),
+        Ok(encoder) => Ok(Received { origin, start, encoder, pass, memory }),
         Err(error) => {
             pass.failed(&error);
             Err(error)
@@ -243,6 +248,7 @@ async fn finish(door: Door, mut received: Received) -> Result<Certificate, ApiEr
 
 async fn certify(door: &Door, received: Received, pass: &mut Pass) -> Result<Certificate, ApiError> {
     let retention = received.start.retention;
+    let in_work = door.shared.congestion.enter(received.origin, received.start.length);
     let mut core = door.core().await?;
     let Encoded { mut rows, wanted, mut earlier } = encode(&core, received).await?;
     loop {
@@ -256,7 +262,11 @@ async fn certify(door: &Door, received: Received, pass: &mut Pass) -> Result<Cer
         match place {
             Place::Entry(index) => {
                 pass.entered();
-                return core.certificate_of(index).await;
+                let certificate = core.certificate_of(index).await?;
+                if earlier.served.is_none() && !earlier.dispersed {
+                    in_work.certified();
+                }
+                return Ok(certificate);
             }
             Place::Closed(back) => rows = back,
         }

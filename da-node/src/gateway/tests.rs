@@ -392,3 +392,30 @@ async fn memory_is_bounded_by_the_budget() {
     let huge = PutStart { length: PayloadLength::try_from(1 << 20).unwrap(), ..start(&payload) };
     assert_eq!(reason(bench.gateway.put(huge, stream::pending()).await), Reason::PayloadTooLarge);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_puts_than_are_finished_in_time_are_told_to_come_back() {
+    let slow = Settings { silence_ms: 60_000, ..settings() };
+    let bench = Bench::with(slow, 5, 1, 4).await;
+    (1..=5).for_each(|region| bench.set(region, Mode::SilentCosign));
+    let puts: Vec<_> = (0..256)
+        .map(|number| {
+            let (gateway, payload) = (bench.gateway.clone(), payload(7, 100 + number));
+            tokio::spawn(async move { gateway.put(start(&payload), whole(&payload)).await })
+        })
+        .collect();
+    let last = payload(8, 100);
+    let refused = loop {
+        let put = bench.gateway.put(start(&last), stream::pending());
+        if let Ok(outcome) = tokio::time::timeout(Duration::from_millis(100), put).await {
+            break outcome.unwrap_err();
+        }
+    };
+    assert_eq!(refused.reason, Reason::GatewayBusy);
+    assert!(refused.retry_after.is_some());
+    (1..=5).for_each(|region| bench.set(region, Mode::Good));
+    for put in puts {
+        put.await.unwrap().unwrap();
+    }
+    bench.put(&last).await.unwrap();
+}

@@ -258,7 +258,11 @@ impl hyper::service::Service<Request<Incoming>> for Answers {
         let outgoing = Arc::clone(&self.outgoing);
         match self.admission.take(&self.visit, request.uri().path()) {
             Ok(taken) => {
-                let request = request.map(|body| Body::new(Paced::new(body, self.stall)));
+                let mut request = request.map(|body| Body::new(Paced::new(body, self.stall)));
+                // For handlers that divide what they have among those who ask.
+                if let Some(origin) = self.visit.origin() {
+                    request.extensions_mut().insert(origin);
+                }
                 let answer = self.service.clone().call(request);
                 Box::pin(async move {
                     Ok(answer.await?.map(|body| Followed::new(Some(body), &outgoing, Some(taken))))

@@ -153,7 +153,7 @@ fn changed(home: &Home, input: &mut Input<'_>, message: &[u8]) -> Vec<u8> {
         }
         what => match field.value {
             Value::Varint(value) => {
-                raw::put(&mut to, number, &Value::Varint(other_number(input, what, value)))
+                raw::put(&mut to, number, &Value::Varint(other_number(input, what, value)));
             }
             Value::Bytes(bytes) => {
                 raw::put(&mut to, number, &Value::Bytes(&other_bytes(home, input, what, bytes)));

@@ -107,6 +107,10 @@ impl Sent {
                     messages.push(message);
                     rest = behind;
                 }
+                // A head without a byte of its message is an end like any other to the transport.
+                None if head[0] == 0 && length <= MAX_MESSAGE && behind.is_empty() => {
+                    return (messages, true);
+                }
                 _ => break,
             }
         }

@@ -304,7 +304,8 @@ pub fn payload(place: usize, length: usize) -> Vec<u8> {
 
 async fn blob(network: &Network, place: usize, length: usize) -> Blob {
     let payload = payload(place, length);
-    let options = meridian_client::submit::PutOptions { bind_payload_hash: place % 2 == 0, ..options() };
+    let options =
+        meridian_client::submit::PutOptions { bind_payload_hash: place.is_multiple_of(2), ..options() };
     let gateway = vec![network.endpoint(Name::Gateway(0)).unwrap().to_owned()];
     let put = network.submitter_to(gateway).put(payload.clone().into(), &options, &Silent).await.unwrap();
     let (certificate, _) =

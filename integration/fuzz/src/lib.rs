@@ -5,6 +5,7 @@
 //! honest call, and as many bytes as are not zero say what else is sent. What may come of it is worked out beside the
 //! network from what was sent in the end.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a body fails")]
+#![allow(clippy::needless_pass_by_value, reason = "bodies and methods are made where they are given")]
 #![allow(clippy::cast_possible_truncation, reason = "the low bits of a number will do where any will")]
 
 mod admin;

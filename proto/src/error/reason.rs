@@ -175,6 +175,7 @@ reasons! {
         StorageFull = "STORAGE_FULL": "The storage limit is reached, or the disk is full.",
         MemoryBudget = "MEMORY_BUDGET": "The payloads in flight take the whole memory budget.",
         QuotaExceeded = "QUOTA_EXCEEDED": "A quota of bytes or entries is used up: that of the gateway, or that of the namespace that `namespace` names.",
+        GatewayBusy = "GATEWAY_BUSY": "As many puts are in work as this gateway finishes in time.",
         TooManyRequests = "TOO_MANY_REQUESTS": "Too many requests of this kind are in work, or came in a short time.",
     }
     TooLarge {
