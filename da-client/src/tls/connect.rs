@@ -27,7 +27,7 @@ use super::trust::Trust;
 /// The first byte of an alert of TLS. HTTP/2 begins with a frame of settings, which are not a megabyte long.
 const ALERT: u8 = 0x15;
 /// How long what is heard first is held back: the call that the connection was opened for is on it by then.
-const HOLD: Duration = Duration::from_millis(50);
+const HOLD: Duration = Duration::from_millis(300);
 
 /// What bytes go through both ways.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
