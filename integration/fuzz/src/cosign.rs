@@ -15,7 +15,7 @@ use prost::Message;
 use super::disperse::{blob, honest};
 use super::draft::{Signer, draft};
 use super::grpc::{End, Outcome, ask, call, frame, single};
-use super::home::{Home, Log, REPLICAS, run};
+use super::home::{Home, REPLICAS, run};
 use super::input::Input;
 use super::reads::held;
 
@@ -94,9 +94,7 @@ fn signed(
     timestamp: u64,
 ) -> wire::CosignRequest {
     let before = usize::try_from(start).unwrap_or(usize::MAX);
-    let logs = home.logs.borrow();
-    let before = &logs[replica].entries[..before.min(logs[replica].entries.len())];
-    let range = root(&root(&CompactRange::empty(), before), entries);
+    let range = root(&home.logs.borrow()[replica].range(before), entries);
     let key = home.key(replica, signer);
     let checkpoint = Checkpoint {
         gateway: home.key(replica, Signer::Right).address(),
@@ -163,7 +161,7 @@ async fn cosigned(home: &Home, replica: usize, request: &CosignRequest) {
     let (entries, range, last) = {
         let logs = home.logs.borrow();
         let log = &logs[replica];
-        (log.entries.clone(), log.range(), log.last)
+        (log.entries.clone(), log.range(usize::MAX), log.last)
     };
     if last == Some(checkpoint) {
         return;
@@ -191,8 +189,7 @@ async fn cosigned(home: &Home, replica: usize, request: &CosignRequest) {
             assert_eq!(header.length.get(), entry.length);
         }
     }
-    let log = Log { entries: [&entries, new].concat(), range: Some(range), last: Some(checkpoint) };
-    home.logs.borrow_mut()[replica] = log;
+    home.logs.borrow_mut()[replica].add(new, checkpoint);
 }
 
 /// The checkpoint that a replica shows, with its own cosignature.

@@ -31,6 +31,7 @@ use meridian_proto::wire::log_server::LogServer;
 use meridian_proto::wire::replica_server::ReplicaServer;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::draft::Signer;
@@ -76,7 +77,8 @@ pub struct Blob {
 #[derive(Default)]
 pub struct Log {
     pub entries: Vec<LogEntry>,
-    pub range: Option<CompactRange>,
+    /// What leads on from each size, but 0.
+    pub ranges: Vec<CompactRange>,
     /// The last checkpoint that was cosigned.
     pub last: Option<Checkpoint>,
 }
@@ -124,8 +126,21 @@ impl Blob {
 }
 
 impl Log {
-    pub fn range(&self) -> CompactRange {
-        self.range.clone().unwrap_or_else(CompactRange::empty)
+    /// What leads on from a size, or from the last where there are not so many entries.
+    pub fn range(&self, size: usize) -> CompactRange {
+        let place = size.min(self.ranges.len()).checked_sub(1);
+        place.map_or_else(CompactRange::empty, |place| self.ranges[place].clone())
+    }
+
+    /// Adds entries that were cosigned under this checkpoint.
+    pub fn add(&mut self, entries: &[LogEntry], checkpoint: Checkpoint) {
+        for entry in entries {
+            let mut range = self.range(self.entries.len());
+            range.append(entry.leaf());
+            self.entries.push(*entry);
+            self.ranges.push(range);
+        }
+        self.last = Some(checkpoint);
     }
 }
 
@@ -134,6 +149,8 @@ impl Home {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (network, blobs) = runtime.block_on(async {
+            // A fuzzer's `main` leaves it as it is: then a connection that ends ends the process.
+            signal(SignalKind::pipe()).unwrap();
             TELEMETRY.get_or_init(|| {
                 let log = LogSettings { filter: QUIET.to_owned(), ..LogSettings::default() };
                 telemetry::init(&log, &TelemetrySettings::default(), "meridian-fuzz", "fuzz").unwrap()
