@@ -2,7 +2,7 @@
 
 use std::io::Result;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -41,7 +41,8 @@ async fn start(
     let (address, stop) = (listener.local_addr()?, CancellationToken::new());
     let seen = Seen::default();
     let counted = Arc::clone(&seen);
-    let count: Count = Arc::new(move |ended| counted.lock().unwrap().push(ended));
+    let count: Count =
+        Arc::new(move |ended| counted.lock().unwrap_or_else(PoisonError::into_inner).push(ended));
     let served = pages::serve(listener, None, router, settings, count, stop.clone());
     Ok((address, stop, tokio::spawn(served), seen))
 }

@@ -150,7 +150,7 @@ impl Home {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (network, blobs) = runtime.block_on(async {
             // A fuzzer's `main` leaves it as it is: then a connection that ends ends the process.
-            signal(SignalKind::pipe()).unwrap();
+            let _ = signal(SignalKind::pipe()).unwrap();
             TELEMETRY.get_or_init(|| {
                 let log = LogSettings { filter: QUIET.to_owned(), ..LogSettings::default() };
                 telemetry::init(&log, &TelemetrySettings::default(), "meridian-fuzz", "fuzz").unwrap()
